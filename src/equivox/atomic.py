@@ -1,0 +1,77 @@
+"""Outputs appear whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its name only when the block ends well.
+
+    The temporary name keeps every suffix of `path` (`.nii.gz`), as writers choose the format by it. Missing parent
+    folders are made. If the block raises, the temporary file is removed and an older `path` stays as it was.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        The path to write to.
+
+    Example:
+        >>> target = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> with atomic_path(target) as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> target.read_text()
+        'whole'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="-" + path.name)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # A file that mkstemp made is for its owner alone: give it the mode that a plain open would have given.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path` that takes its name only when the block ends well.
+
+    Args:
+        path: The folder to make; an older one is replaced as a whole.
+
+    Yields:
+        The folder to fill.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-" + path.name + "-"))
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".old-" + path.name + "-"))
+            path.rename(old / path.name)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

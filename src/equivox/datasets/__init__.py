@@ -1,0 +1,1 @@
+"""Cohorts, checks, splits, plans, the preprocessed store and patches."""

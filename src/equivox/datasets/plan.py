@@ -1,0 +1,98 @@
+"""The plan: how scans are prepared and how large the network is; measured from the cohort, never typed."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from equivox.options import Options
+
+
+class IntensityPlan(Options):
+    """How one channel's values are scaled.
+
+    Attributes:
+        scheme: ``clip_standardise`` (CT): clip to [low, high], subtract mean, divide by std, all of the cohort's
+            foreground. ``standardise`` (MR, others): subtract the mean and divide by the std of the scan's non-zero
+            voxels. ``keep`` (PET in SUV): divide by `std` only where it is given. ``unit_range`` (8-bit pictures): / 255.
+    """
+
+    scheme: Literal["clip_standardise", "standardise", "keep", "unit_range"]
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+
+class TransformOptions(Options):
+    """One MONAI transform named by a user, applied by its class name with these keyword arguments."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class PreprocessingPlan(Options):
+    """Everything that decides the content of a preprocessed case; its hash is part of the store's keys.
+
+    Attributes:
+        channels: Channel names in the order of the network's input; the first one's grid is the reference.
+        orientation: Axis codes that scans are turned to, ``RAS``.
+        spacing_mm: Target spacing along the turned axes; None keeps each case's own spacing along that axis.
+        intensity: Channel -> scheme.
+        resample_channels: Channel -> how it comes onto the reference grid: ``same_grid`` or ``resample_to_reference``.
+        image_interpolation: Order of the interpolation of images: ``linear`` or ``cubic``.
+        crop: ``nonzero`` crops to the box of voxels that are not zero in any channel, ``none`` keeps everything.
+        extra_transforms: MONAI transforms of the user, run after the scaling.
+    """
+
+    channels: tuple[str, ...]
+    orientation: str = "RAS"
+    spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
+    intensity: dict[str, IntensityPlan]
+    resample_channels: dict[str, Literal["same_grid", "resample_to_reference"]]
+    image_interpolation: Literal["linear", "cubic"] = "cubic"
+    crop: Literal["nonzero", "none"] = "nonzero"
+    extra_transforms: tuple[TransformOptions, ...] = ()
+
+
+class NetworkPlan(Options):
+    """The size of the network and of what it sees at once, for one choice of dimensions.
+
+    Attributes:
+        dimensions: 2 or 3. A 2D network sees slices across `slice_axis`.
+        slice_axis: Axis of the turned scan (0, 1, 2) that 2D slices are cut across.
+        patch_size: Voxels along the network's axes, two or three of them.
+        batch_size: Patches a step.
+        features: Channels of each stage of the network, finest first.
+        strides: Downsampling of each stage along the network's axes; the first is all ones.
+        memory_mib: Estimated peak memory of one training step.
+    """
+
+    dimensions: Literal[2, 3]
+    slice_axis: int = 2
+    patch_size: tuple[int, ...]
+    batch_size: int
+    features: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    memory_mib: int
+
+
+class Plan(Options):
+    """The `plan.yaml`.
+
+    Attributes:
+        cohort: Name of the cohort it was measured on.
+        classes: Class names and indices, background excluded.
+        nominal_spacing: As in the cohort: nothing in mm is claimed.
+        left_right_pairs: Classes that swap when left and right swap; mirroring along the left-right axis is then off.
+        preprocessing: How scans are prepared.
+        networks: ``2d`` and, where the scans are deep enough, ``3d``.
+        measured: What was measured of the cohort, for the reader (median shape, spacings, percentiles, counts).
+    """
+
+    cohort: str
+    classes: dict[str, int]
+    nominal_spacing: bool = False
+    left_right_pairs: tuple[tuple[str, str], ...] = ()
+    preprocessing: PreprocessingPlan
+    networks: dict[Literal["2d", "3d"], NetworkPlan]
+    measured: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Losses and sample weights; `catalog` is the table of them."""

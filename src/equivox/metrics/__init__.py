@@ -1,0 +1,1 @@
+"""Metrics of one case, and the statistics over patients and groups."""

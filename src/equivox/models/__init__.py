@@ -1,0 +1,1 @@
+"""Networks and their layers; `catalog` is the table of them."""

@@ -1,0 +1,148 @@
+"""Options: frozen pydantic models that are also sections of a YAML file."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from equivox.atomic import write_text
+from equivox.errors import InputError
+
+
+class Options(BaseModel):
+    """Base of every thing that can be configured: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def parse_options(kind: type[Kind], values: Any, where: str) -> Kind:
+    """Build `kind` from plain values, with an error line that a user can act on.
+
+    Args:
+        kind: The options' class.
+        values: A mapping as it comes from YAML.
+        where: The file or option that the values come from, for the message.
+
+    Raises:
+        InputError: If a key is unknown (with the nearest known one) or a value does not fit.
+
+    Example:
+        >>> class Optimizer(Options):
+        ...     name: str = "adamw"
+        >>> parse_options(Optimizer, {"nam": "sgd"}, "config.yaml")
+        Traceback (most recent call last):
+        equivox.errors.InputError: config.yaml: unknown key 'nam'; did you mean 'name'?
+    """
+    if not isinstance(values, dict):
+        msg = f"{where}: expected a mapping of options, got {type(values).__name__}; write one 'key: value' a line"
+        raise InputError(msg)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: " + "; ".join(_explain(kind, item) for item in error.errors())) from None
+
+
+def load_options(kind: type[Kind], path: Path) -> Kind:
+    """Read options from a YAML file.
+
+    Raises:
+        InputError: If there is no such file, it is not YAML, or a key or value does not fit.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{path}: no such file; check the path"
+        raise InputError(msg) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected YAML, got {' '.join(str(error).split())}; mend the file"
+        raise InputError(msg) from None
+    return parse_options(kind, {} if values is None else values, str(path))
+
+
+def save_options(options: BaseModel, path: Path, comment: str = "") -> None:
+    """Write options as YAML that `load_options` reads back, under an optional comment of whole lines."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    body = yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    write_text(path, head + body)
+
+
+def override_options(options: Kind, assignments: Sequence[str]) -> Kind:
+    """Return the options with `--set` assignments applied.
+
+    Args:
+        options: What to change a copy of.
+        assignments: Each ``a.b=value``; the value is YAML, so ``1e-3``, ``[1, 2]`` and ``null`` work.
+
+    Raises:
+        InputError: If an assignment has no ``=``, names no option, or its value does not fit.
+    """
+    values: dict[str, Any] = options.model_dump(mode="json")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            msg = f"--set {assignment}: expected key=value, got no '='; write for example --set optimizer.lr=1e-3"
+            raise InputError(msg)
+        section = values
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            section = _child(section, parent, key)
+        if last not in section:
+            raise InputError(f"--set {key}: unknown option{_suggestion(last, section)}")
+        section[last] = _yaml_value(text, key)
+    return parse_options(type(options), values, "--set " + ", ".join(assignments))
+
+
+def _yaml_value(text: str, key: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        msg = f"--set {key}: expected a YAML value, got '{text}'; quote it"
+        raise InputError(msg) from None
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-3 as a string for want of a dot.
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _child(section: dict[str, Any], name: str, key: str) -> dict[str, Any]:
+    if not isinstance(section.get(name), dict):
+        raise InputError(f"--set {key}: unknown section '{name}'{_suggestion(name, section)}")
+    child: dict[str, Any] = section[name]
+    return child
+
+
+def _explain(kind: type[BaseModel], item: Any) -> str:
+    *parents, last = item["loc"] or ("value",)
+    dotted = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"unknown key '{dotted}'{_suggestion(str(last), _fields(kind, parents))}"
+    if item["type"] == "missing":
+        return f"key '{dotted}' is missing; add it"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"'{dotted}': {message}, got {item['input']!r}"
+
+
+def _fields(kind: type[BaseModel], parents: Sequence[Any]) -> list[str]:
+    for parent in parents:
+        field = kind.model_fields.get(str(parent))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)
+
+
+def _suggestion(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known here: {', '.join(known)}" if known else ""

@@ -1,0 +1,94 @@
+"""One function over many cases, in processes; one failing case never stops the others."""
+
+import logging
+import multiprocessing
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from equivox.errors import InputError
+from equivox.progress import progress_bar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Result]):
+    """What became of one item: a result, or the reason why there is none.
+
+    Attributes:
+        item: What was worked on.
+        result: What the function returned; None where it failed.
+        error: One line for the user; None where it worked.
+        details: The traceback of an unexpected error, for the log; empty where the error was the user's.
+    """
+
+    item: Item
+    result: Result | None
+    error: str | None = None
+    details: str = ""
+
+
+def map_cases(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str
+) -> list[Outcome[Item, Result]]:
+    """Apply `function` to each item and return the outcomes in the order of the items.
+
+    Args:
+        function: A plain picklable function.
+        items: Picklable things, one a case.
+        workers: Processes to use; 0 or 1 works in this process, which is always valid.
+        description: The words before the progress bar.
+
+    Returns:
+        One outcome for each item. A worker that the system killed (out of memory, say) is an outcome too.
+    """
+    outcomes: dict[int, Outcome[Item, Result]] = {}
+    with progress_bar() as progress:
+        task = progress.add_task(description, total=len(items))
+        if workers <= 1 or len(items) <= 1:
+            for index, item in enumerate(items):
+                outcomes[index] = _attempt(function, item)
+                progress.advance(task)
+        else:
+            # spawn: a forked child of a process that has run torch or ITK threads can hang.
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+                futures = {pool.submit(_attempt, function, item): index for index, item in enumerate(items)}
+                for future in as_completed(futures):
+                    index = futures[future]
+                    outcomes[index] = _collect(future, items[index])
+                    progress.advance(task)
+    for outcome in outcomes.values():
+        if outcome.details:
+            logger.debug("%s", outcome.details)
+    return [outcomes[index] for index in range(len(items))]
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    try:
+        return Outcome(item, function(item))
+    except (InputError, OSError) as error:
+        return Outcome(item, None, _one_line(error))
+    except Exception as error:  # noqa: BLE001 - one bad case must not stop the cohort; the traceback goes to the log
+        return Outcome(item, None, f"{type(error).__name__}: {_one_line(error)}", traceback.format_exc())
+
+
+def _collect(future: "Future[Outcome[Item, Result]]", item: Item) -> Outcome[Item, Result]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        message = (
+            "the worker process died, most often because memory ran out; try again with fewer workers (--workers 1)"
+        )
+        return Outcome(item, None, message)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

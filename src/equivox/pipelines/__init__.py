@@ -1,0 +1,1 @@
+"""What a user runs: plan, preprocess, train, predict, evaluate, demo."""

@@ -1,0 +1,1 @@
+"""Registration of scans. Nothing is here yet: elastix and IMPACT come with the registration issue."""
