@@ -1,0 +1,40 @@
+"""Overlap of two masks, from their voxel counts alone."""
+
+from equivox.errors import InputError
+
+
+def dice(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> float:
+    """Return twice the shared voxels over the sum of both masks' voxels, in [0, 1].
+
+    Raises:
+        InputError: If both masks are empty, as Dice is then 0/0; an empty policy decides what such a case scores.
+
+    Example:
+        >>> dice(4, 2, 2)
+        0.6666666666666666
+    """
+    _check_counts(reference_voxels, prediction_voxels, both_voxels)
+    return 2 * both_voxels / (reference_voxels + prediction_voxels)
+
+
+def iou(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> float:
+    """Return the shared voxels over the voxels of either mask (Jaccard's index), in [0, 1].
+
+    Raises:
+        InputError: If both masks are empty, as IoU is then 0/0; an empty policy decides what such a case scores.
+
+    Example:
+        >>> iou(4, 2, 2)
+        0.5
+    """
+    _check_counts(reference_voxels, prediction_voxels, both_voxels)
+    return both_voxels / (reference_voxels + prediction_voxels - both_voxels)
+
+
+def _check_counts(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> None:
+    if not 0 <= both_voxels <= min(reference_voxels, prediction_voxels) or reference_voxels + prediction_voxels == 0:
+        msg = (
+            "overlap: expected a voxel in either mask and no more shared voxels than each has, "
+            f"got reference {reference_voxels}, prediction {prediction_voxels}, shared {both_voxels}; check the counts"
+        )
+        raise InputError(msg)
