@@ -1,1 +1,96 @@
-"""The command `equivox`."""
+"""The command `equivox`: its subcommands, its log, and what each error ends with."""
+
+import logging
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from equivox import __version__
+from equivox.cli import cohort, demo, doctor, evaluate, plan, predict, preprocess, train
+from equivox.errors import InputError
+from equivox.progress import console
+
+logger = logging.getLogger("equivox")
+
+DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Commands(TyperGroup):
+    """Turns errors into one line and an exit code, in the shell and in tests alike."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (InputError, OSError) as error:
+            _say(str(error))
+            raise typer.Exit(USERS_MISTAKE) from error
+        except KeyboardInterrupt:
+            _say("stopped by the user; nothing half written is left behind")
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            if _is_usage_error(error):
+                raise
+            _say(f"this is our fault, not yours: {type(error).__name__}: {error}; run 'equivox -v ...' for the details")
+            logger.debug("the details", exc_info=True)
+            raise typer.Exit(OUR_FAULT) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="equivox",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Medical image segmentation with an honest report for every group of patients.",
+    epilog="For research, not for clinical use.",
+)
+app.add_typer(cohort.app, name="cohort", help="Import, check, describe and split a cohort of scans.")
+for command in (plan.plan, preprocess.preprocess, train.train, predict.predict, evaluate.evaluate):
+    app.command()(command)
+app.command()(demo.demo)
+app.command()(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"equivox {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _settings(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the details, with tracebacks.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    from rich.logging import RichHandler
+
+    if quiet and verbose:
+        msg = "--quiet and --verbose: expected one of them, got both; leave one out"
+        raise InputError(msg)
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=verbose, markup=False)
+    logger.handlers = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+    console.quiet = quiet
+
+
+def _say(line: str) -> None:
+    typer.echo("equivox: " + " ".join(line.split()), err=True)
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Click's own errors (an unknown option, say) print their usage line and end with 2 by themselves."""
+    return hasattr(error, "exit_code") and hasattr(error, "format_message")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

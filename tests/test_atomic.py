@@ -1,0 +1,53 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from equivox.atomic import atomic_folder, atomic_path, write_text
+
+
+def test_a_failed_write_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "scan.nii.gz"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_path(target) as temporary:
+        temporary.write_text("new, but ha")
+        raise RuntimeError("half way")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_temporary_name_keeps_every_suffix(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "sub" / "scan.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.parent == tmp_path / "sub"
+        temporary.write_text("whole")
+    assert (tmp_path / "sub" / "scan.nii.gz").read_text() == "whole"
+
+
+def test_a_written_file_can_be_read_by_the_group_as_any_other(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "ä")
+    (tmp_path / "plain.txt").write_text("ä")
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == stat.S_IMODE((tmp_path / "plain.txt").stat().st_mode)
+    assert (tmp_path / "a.txt").read_bytes() == "ä".encode()
+
+
+def test_a_folder_replaces_the_older_one_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "evaluation"
+    target.mkdir()
+    (target / "old.csv").write_text("old")
+    with atomic_folder(target) as temporary:
+        (temporary / "new.csv").write_text("new")
+        assert (target / "old.csv").exists()
+    assert [path.name for path in target.iterdir()] == ["new.csv"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failed_folder_leaves_the_older_one(tmp_path: Path) -> None:
+    target = tmp_path / "evaluation"
+    target.mkdir()
+    (target / "old.csv").write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_folder(target) as temporary:
+        (temporary / "new.csv").write_text("new")
+        raise RuntimeError("half way")
+    assert (target / "old.csv").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]

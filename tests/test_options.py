@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from equivox.errors import InputError
+from equivox.options import Options, load_options, override_options, parse_options, save_options
+
+
+class Optimizer(Options):
+    name: str = "adamw"
+    lr: float = 1e-3
+
+
+class Config(Options):
+    steps: int = 100
+    optimizer: Optimizer = Optimizer()
+
+
+def test_saved_options_are_read_back_equal(tmp_path: Path) -> None:
+    config = Config(steps=7, optimizer=Optimizer(lr=2e-5))
+    save_options(config, tmp_path / "config.yaml", comment="two\nlines")
+    assert (tmp_path / "config.yaml").read_text().startswith("# two\n# lines\nsteps: 7\n")
+    assert load_options(Config, tmp_path / "config.yaml") == config
+
+
+def test_an_unknown_nested_key_is_answered_with_the_nearest_known_one() -> None:
+    with pytest.raises(InputError, match=r"^x\.yaml: unknown key 'optimizer\.larning'; known here: name, lr$"):
+        parse_options(Config, {"optimizer": {"larning": 1}}, "x.yaml")
+    with pytest.raises(InputError, match=r"unknown key 'optimizer\.nam'; did you mean 'name'\?"):
+        parse_options(Config, {"optimizer": {"nam": 1}}, "x.yaml")
+
+
+def test_every_wrong_value_is_named_in_one_line() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_options(Config, {"steps": "many", "optimizer": {"lr": "fast"}}, "x.yaml")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "'steps'" in message
+    assert "'optimizer.lr'" in message
+    assert "'fast'" in message
+
+
+def test_assignments_reach_nested_options_and_read_yaml_values() -> None:
+    changed = override_options(Config(), ["optimizer.lr=1e-4", "steps=12", "optimizer.name=sgd"])
+    assert changed == Config(steps=12, optimizer=Optimizer(name="sgd", lr=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("steps", r"--set steps: expected key=value"),
+        ("stps=3", r"--set stps: unknown option; did you mean 'steps'\?"),
+        ("optimzer.lr=3", r"unknown section 'optimzer'; did you mean 'optimizer'\?"),
+        ("steps.more=3", r"unknown section 'steps'"),
+        ("steps=[1", r"--set steps: expected a YAML value"),
+        ("steps=soon", r"'steps'.*got 'soon'"),
+    ],
+)
+def test_a_wrong_assignment_is_one_line(assignment: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        override_options(Config(), [assignment])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "expected YAML"), ("- 1\n- 2", "expected a mapping of options, got list")],
+)
+def test_a_file_that_holds_no_options_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_options(Config, path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        load_options(Config, tmp_path / "none.yaml")
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    assert load_options(Config, tmp_path / "empty.yaml") == Config()
