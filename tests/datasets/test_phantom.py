@@ -2,9 +2,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
-from equivox.datasets.phantom import CLASSES, PhantomPatient, draw_phantom, phantom_cohort, phantom_patients
+from equivox.datasets.phantom import CLASSES, PhantomPatient, draw_phantom, phantom_patients, write_phantoms
 from equivox.errors import InputError
 
 
@@ -14,10 +15,10 @@ def patient(scanner: str, *, has_lesion: bool = True) -> PhantomPatient:
 
 def test_the_same_arguments_give_the_same_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        phantom_cohort(tmp_path / name, patients=2, shape=(24, 20, 9))
-    first = {path.name: path.read_bytes() for path in (tmp_path / "a" / "scans").iterdir()}
-    again = {path.name: path.read_bytes() for path in (tmp_path / "b" / "scans").iterdir()}
-    assert len(first) == 6
+        write_phantoms(tmp_path / name, patients=2, shape=(24, 20, 9))
+    first = {path.name: path.read_bytes() for path in (tmp_path / "a").rglob("*.*")}
+    again = {path.name: path.read_bytes() for path in (tmp_path / "b").rglob("*.*")}
+    assert len(first) == 7
     assert first == again
 
 
@@ -40,10 +41,9 @@ def test_a_patient_without_lesion_has_an_organ_only() -> None:
 
 
 def test_scans_lie_where_the_affine_says_in_every_orientation(tmp_path: Path) -> None:
-    cohort = phantom_cohort(tmp_path, patients=3, shape=(24, 20, 9))
+    folder = write_phantoms(tmp_path / "phantoms", patients=3, shape=(24, 20, 9))
     codes = set()
-    for case in cohort.table.itertuples():
-        path = tmp_path / "scans" / f"{case.case_id}_t1.nii.gz"
+    for path in sorted(folder.rglob("*_t1.nii.gz")):
         image = nib.load(path)
         codes.add(nib.aff2axcodes(image.affine))
         spacing = image.header.get_zooms()
@@ -52,6 +52,17 @@ def test_scans_lie_where_the_affine_says_in_every_orientation(tmp_path: Path) ->
     assert len(codes) == 3
 
 
-def test_an_empty_cohort_is_refused(tmp_path: Path) -> None:
+def test_the_table_names_every_case_once(tmp_path: Path) -> None:
+    folder = write_phantoms(tmp_path / "phantoms", patients=4, shape=(24, 20, 9))
+    table = pd.read_csv(folder / "participants.csv")
+    assert list(table.columns) == ["case", "sex", "age", "scanner", "anatomy"]
+    assert sorted(table["case"]) == sorted(path.name for path in (folder / "scans").iterdir())
+
+
+def test_an_empty_cohort_and_a_folder_in_use_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected 1 or more, got 0"):
-        phantom_cohort(tmp_path, patients=0)
+        write_phantoms(tmp_path / "phantoms", patients=0)
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(InputError, match="expected a new or empty folder"):
+        write_phantoms(tmp_path, patients=1)
+    assert (tmp_path / "mine.txt").read_text() == "precious"

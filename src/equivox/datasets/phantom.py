@@ -1,7 +1,7 @@
 """A cohort made on the spot: smooth anatomies in two MR-like channels, with one group that is harder to segment."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -10,15 +10,17 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 from scipy.ndimage import gaussian_filter
 
-from equivox.datasets.cohort import AttributeConfig, ChannelConfig, Cohort, CohortConfig
+from equivox.atomic import atomic_folder
 from equivox.errors import InputError
+from equivox.progress import track
 
 ANATOMIES = ("single organ", "paired organ", "tubular organ")
 SCANNERS = ("new", "old")
 CLASSES = {"organ": 1, "lesion": 2}
+TABLE_COLUMNS = ("sex", "age", "scanner", "anatomy")
 
 # Every third file of the cohort is stored in another orientation, as files of a real cohort are.
-_AXES = ((1, 1, 1), (-1, -1, 1), (-1, 1, 1))
+_FLIPS = ((1, 1, 1), (-1, -1, 1), (-1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -113,51 +115,46 @@ def draw_phantom(
     return np.stack(channels).astype(np.float32), label, affine
 
 
-def phantom_cohort(
+def write_phantoms(
     folder: Path, *, patients: int = 60, shape: tuple[int, int, int] = (72, 64, 24), seed: int = 0
-) -> Cohort:
-    """Write the scans of a made-up cohort and return it; `save_cohort` then writes its table and config.
+) -> Path:
+    """Write a made-up cohort as a research group would have it: a folder of scans and a table of patients.
 
     The same arguments give the same files, byte for byte.
 
     Args:
-        folder: Gets the folder `scans`.
-        patients: How many, 1 or more.
+        folder: Gets ``scans/<case_id>/<case_id>_{t1,flair,label}.nii.gz`` and ``participants.csv`` with the columns
+            ``case, sex, age, scanner, anatomy``.
+        patients: How many, 1 or more; each has one case.
         shape: Voxels of every scan along i, j, k.
         seed: Chooses another cohort of the same kind.
 
+    Returns:
+        The folder.
+
     Raises:
-        InputError: If there would be no patient.
+        InputError: If there would be no patient, or the folder is there and not empty.
     """
     if patients < 1:
-        msg = f"--patients: expected 1 or more, got {patients}"
+        msg = f"patients: expected 1 or more, got {patients}; a cohort needs somebody in it"
         raise InputError(msg)
-    scans = folder.resolve() / "scans"
-    scans.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        msg = f"{folder}: expected a new or empty folder, got one with files in it; choose another"
+        raise InputError(msg)
     rows = []
-    for index, patient in enumerate(phantom_patients(patients, seed=seed)):
-        channels, label, affine = draw_phantom(patient, shape=shape, seed=seed)
-        flips = _AXES[index % len(_AXES)]
-        arrays = {"t1": channels[0].astype(np.int16), "flair": channels[1].astype(np.int16), "label": label}
-        row: dict[str, str] = {"case_id": patient.case_id, "patient_id": patient.case_id}
-        for name, array in arrays.items():
-            path = scans / f"{patient.case_id}_{name}.nii.gz"
-            _write(array, affine, flips, path)
-            row["label" if name == "label" else f"image:{name}"] = path.relative_to(folder.resolve()).as_posix()
-        row |= {"sex": patient.sex, "age": str(patient.age), "scanner": patient.scanner, "anatomy": patient.anatomy}
-        rows.append(row)
-    config = CohortConfig(
-        name="phantom",
-        channels={"t1": ChannelConfig(modality="MR"), "flair": ChannelConfig(modality="MR")},
-        classes=CLASSES,
-        label_values={0: "background", 1: "organ", 2: "lesion"},
-        attributes={
-            "sex": AttributeConfig(),
-            "age": AttributeConfig(kind="continuous", bins=(50, 70)),
-            "scanner": AttributeConfig(),
-        },
-    )
-    return Cohort(folder.resolve(), config, pd.DataFrame(rows, dtype=str))
+    with atomic_folder(folder) as temporary:
+        for index, patient in enumerate(track(phantom_patients(patients, seed=seed), "drawing")):
+            channels, label, affine = draw_phantom(patient, shape=shape, seed=seed)
+            flips = _FLIPS[index % len(_FLIPS)]
+            arrays = {"t1": channels[0].astype(np.int16), "flair": channels[1].astype(np.int16), "label": label}
+            case = temporary / "scans" / patient.case_id
+            case.mkdir(parents=True)
+            for name, array in arrays.items():
+                _write(array, affine, flips, case / f"{patient.case_id}_{name}.nii.gz")
+            facts = asdict(patient)
+            rows.append({"case": facts["case_id"]} | {name: facts[name] for name in TABLE_COLUMNS})
+        pd.DataFrame(rows).to_csv(temporary / "participants.csv", index=False, lineterminator="\n")
+    return folder
 
 
 def _write(array: np.ndarray, affine: np.ndarray, flips: tuple[int, int, int], path: Path) -> None:
