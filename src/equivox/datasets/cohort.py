@@ -1,6 +1,10 @@
 """A cohort: which cases there are, whose they are, and what their labels mean."""
 
-from collections.abc import Mapping
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +13,13 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field, model_validator
 
-from equivox.options import Options
+from equivox.atomic import atomic_path
+from equivox.errors import InputError
+from equivox.options import Options, load_options, save_options
+
+TABLE_NAME, CONFIG_NAME = "cohort.csv", "cohort.yaml"
+
+OWN_COLUMNS = ("case_id", "patient_id", "label", "fold")
 
 Modality = Literal["CT", "MR", "PET", "XR", "RGB", "OTHER"]
 
@@ -37,6 +47,54 @@ class AttributeConfig(Options):
     kind: Literal["categorical", "continuous"] = "categorical"
     bins: tuple[float, ...] = ()
     names: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _bins_rise(self) -> "AttributeConfig":
+        if list(self.bins) != sorted(set(self.bins)):
+            msg = f"bins must rise, got {list(self.bins)}"
+            raise ValueError(msg)
+        if self.kind == "continuous" and not self.bins:
+            msg = "a continuous attribute needs bins, for example [40, 65]"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def bin_names(self) -> tuple[str, ...]:
+        """The groups of a continuous attribute in rising order: ``("<40", "40-65", ">=65")``."""
+        if not self.bins:
+            return ()
+        edges = [f"{edge:g}" for edge in self.bins]
+        middle = [f"{low}-{high}" for low, high in itertools.pairwise(edges)]
+        return (f"<{edges[0]}", *middle, f">={edges[-1]}")
+
+    def group_of(self, value: str | None) -> str | None:
+        """Return the name of the group that a value falls into, None where the value is unknown.
+
+        Raises:
+            InputError: If the attribute is continuous and the value is not a number.
+
+        Example:
+            >>> AttributeConfig(kind="continuous", bins=(40, 65)).group_of("65")
+            '>=65'
+            >>> AttributeConfig(names={"1": "female"}).group_of("1")
+            'female'
+        """
+        if value is None:
+            return None
+        if self.kind == "categorical":
+            return self.names.get(value, value)
+        number = _number(value)
+        if number is None:
+            msg = f"expected a number, got '{value}'; mend the cell, or leave it empty where the value is unknown"
+            raise InputError(msg)
+        return self.bin_names[sum(number >= edge for edge in self.bins)]
+
+    def sort_groups(self, groups: Iterable[str]) -> list[str]:
+        """Return the groups, each once, in the order to show them: bins as they rise, names by the alphabet."""
+        present = set(groups)
+        if self.kind == "continuous":
+            return [name for name in self.bin_names if name in present]
+        return sorted(present, key=lambda name: (_number(name) is None, _number(name) or 0.0, name))
 
 
 class CohortConfig(Options):
@@ -69,7 +127,34 @@ class CohortConfig(Options):
         if unknown:
             msg = f"label_values name unknown classes {sorted(unknown)}; known: {list(self.classes)}"
             raise ValueError(msg)
+        if self.label_values.get(0, "background") != "background":
+            msg = f"label_values must keep 0 as background, got '{self.label_values[0]}'"
+            raise ValueError(msg)
+        strangers = {name for pair in self.left_right_pairs for name in pair} - set(self.classes)
+        if strangers:
+            msg = f"left_right_pairs name unknown classes {sorted(strangers)}; known: {list(self.classes)}"
+            raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _names_can_head_a_column(self) -> "CohortConfig":
+        if not self.channels:
+            msg = "channels must name at least one channel"
+            raise ValueError(msg)
+        for name in self.channels:
+            if not _PLAIN_NAME.fullmatch(name):
+                msg = f"'{name}' cannot name a channel: use letters, digits, spaces and _ . + -"
+                raise ValueError(msg)
+        for name in self.attributes:
+            if name in OWN_COLUMNS or name.startswith(("image:", "label:")) or not name.isprintable() or not name:
+                msg = f"'{name}' cannot name an attribute, as it is or looks like a column of the cohort itself"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def label_indices(self) -> dict[int, int]:
+        """Value in the label files -> index in our label maps, 0 for background."""
+        return {0: 0} | {value: self.classes.get(name, 0) for value, name in self.label_values.items()}
 
 
 @dataclass(frozen=True)
@@ -113,4 +198,245 @@ class Cohort:
     @cached_property
     def cases(self) -> tuple[Case, ...]:
         """The rows of the table, in its order."""
-        raise NotImplementedError
+        raters = label_columns(self.table)
+        rows = self.table.to_dict("records")
+        return tuple(self._case({str(key): str(value) for key, value in row.items()}, raters) for row in rows)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Each patient once, in the order of the table."""
+        return tuple(dict.fromkeys(case.patient_id for case in self.cases))
+
+    def case(self, case_id: str) -> Case:
+        """Return the case of that id.
+
+        Raises:
+            InputError: If the cohort has no such case.
+        """
+        for case in self.cases:
+            if case.case_id == case_id:
+                return case
+        msg = f"{self.folder / TABLE_NAME}: no case '{case_id}'; check the id"
+        raise InputError(msg)
+
+    def _case(self, row: Mapping[str, str], raters: Mapping[str, str]) -> Case:
+        images = {name: row[f"image:{name}"] for name in self.config.channels}
+        labels = {rater: row[column] for rater, column in raters.items()}
+        return Case(
+            case_id=row["case_id"],
+            patient_id=row["patient_id"],
+            images={name: resolve_path(text, self.folder) for name, text in images.items() if text},
+            labels={rater: resolve_path(text, self.folder) for rater, text in labels.items() if text},
+            attributes={name: row[name] or None for name in self.config.attributes},
+        )
+
+
+def load_cohort(folder: Path, *, sound: bool = True) -> Cohort:
+    """Read `cohort.csv` and `cohort.yaml`.
+
+    Every cell is text: ``NA`` is a value like any other, and only an empty cell is unknown. Whole numbers that a
+    spreadsheet wrote with a decimal (a column of ``2.0`` and ``3.0``) are read as ``2`` and ``3``.
+
+    Args:
+        folder: The cohort folder.
+        sound: Refuse a table with faulty rows (an id twice, a missing image, a path that leads out of the folder).
+            `check_cohort` takes the table as it is, to list all faults at once.
+
+    Raises:
+        InputError: If a file is missing or unreadable, a column is missing or unknown, or a row is faulty.
+    """
+    folder = Path(os.path.normpath(folder.absolute()))
+    config_path, table_path = folder / CONFIG_NAME, folder / TABLE_NAME
+    if not config_path.is_file() or not table_path.is_file():
+        missing = TABLE_NAME if config_path.is_file() else CONFIG_NAME
+        msg = f"{folder}: expected a cohort folder, got no {missing} in it; make one with 'equivox cohort import'"
+        raise InputError(msg)
+    config = load_options(CohortConfig, config_path)
+    table = read_text_table(table_path)
+    _check_columns(table, config, table_path)
+    cohort = Cohort(folder, config, plain_codes(table, ["patient_id", *config.attributes]))
+    faults = row_faults(cohort) if sound else []
+    if faults:
+        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        msg = f"{table_path}: {faults[0].what}; {faults[0].todo}{more}: 'equivox cohort check' lists them all"
+        raise InputError(msg)
+    return cohort
+
+
+def save_cohort(cohort: Cohort) -> None:
+    """Write `cohort.csv` and `cohort.yaml` into the cohort's folder, each whole or not at all."""
+    with atomic_path(cohort.folder / TABLE_NAME) as temporary:
+        cohort.table.to_csv(temporary, index=False, lineterminator="\n")
+    comment = "What the columns and the labels of cohort.csv mean. See docs/cohorts.md."
+    save_options(cohort.config, cohort.folder / CONFIG_NAME, comment)
+
+
+@dataclass(frozen=True)
+class RowFault:
+    """What is wrong with a row of `cohort.csv` before any file is opened.
+
+    Attributes:
+        case_id: As the table has it.
+        what: What is wrong.
+        todo: What to do about it.
+    """
+
+    case_id: str
+    what: str
+    todo: str
+
+
+def row_faults(cohort: Cohort) -> list[RowFault]:
+    """List ids that are missing, double or unsafe, missing images, paths out of the folder and non-numbers."""
+    faults = []
+    counts = cohort.table["case_id"].str.casefold().value_counts()
+    for row in cohort.table.to_dict("records"):
+        case_id = str(row["case_id"])
+        reason = unsafe_id(case_id)
+        if reason:
+            faults.append(RowFault(case_id, f"case_id '{ascii(case_id)[1:-1]}' {reason}", "rename the case"))
+        elif counts[case_id.casefold()] > 1:
+            what = f"case_id '{case_id}' stands in {counts[case_id.casefold()]} rows (capitals do not count)"
+            faults.append(RowFault(case_id, what, "give each case its own id"))
+        if not row["patient_id"]:
+            what = f"case '{case_id}' has no patient_id"
+            faults.append(RowFault(case_id, what, "fill it in: splits and statistics go by patient"))
+        for column in cohort.table.columns:
+            faults.extend(_cell_fault(cohort, case_id, str(column), str(row[column])))
+    return faults
+
+
+def _cell_fault(cohort: Cohort, case_id: str, column: str, text: str) -> list[RowFault]:
+    if column.startswith("image:") and not text:
+        return [RowFault(case_id, f"case '{case_id}' has no {column}", "fill in the path, or remove the row")]
+    if column.startswith(("image:", "label")) and text and _leads_out(text):
+        what = f"{column} of case '{case_id}' leads out of the cohort folder by '..'"
+        return [RowFault(case_id, what, "write the absolute path")]
+    attribute = cohort.config.attributes.get(column)
+    if attribute is not None and attribute.kind == "continuous" and text and _number(text) is None:
+        what = f"{column} of case '{case_id}' is '{text}', not a number"
+        return [RowFault(case_id, what, "mend the cell, or leave it empty where the value is unknown")]
+    return []
+
+
+def unsafe_id(case_id: str) -> str | None:
+    """Say why an id cannot name a file on every system, or None where it can.
+
+    Example:
+        >>> unsafe_id("../secret")
+        "holds '/'; path separators and * ? : | < > are not allowed"
+    """
+    if not case_id.strip():
+        return "is empty"
+    if any(not character.isprintable() for character in case_id):
+        return "holds control characters"
+    bad = [character for character in case_id if character in '/\\:*?"<>|']
+    if bad:
+        return f"holds '{bad[0]}'; path separators and * ? : | < > are not allowed"
+    if case_id[0] in ".-" or case_id[-1] in " ." or case_id[0] == " ":
+        return "begins or ends with a dot, a dash or a space"
+    return None
+
+
+def resolve_path(text: str, folder: Path) -> Path:
+    """Return the absolute path of a cell of `cohort.csv`; a relative one starts at the cohort's folder."""
+    return Path(os.path.normpath(folder / text))
+
+
+def stored_path(path: Path, folder: Path) -> str:
+    """Return a path as `cohort.csv` holds it: relative to the cohort's folder within it, absolute outside."""
+    absolute, folder = Path(os.path.normpath(path.absolute())), Path(os.path.normpath(folder.absolute()))
+    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else str(absolute)
+
+
+def label_columns(table: pd.DataFrame) -> dict[str, str]:
+    """Return rater -> column; the rater of the column `label` is ``""``."""
+    names = [str(column) for column in table.columns]
+    if "label" in names:
+        return {"": "label"}
+    return {name.removeprefix("label:"): name for name in names if name.startswith("label:")}
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file, every cell as stripped text, an empty one as ``""``.
+
+    The separator is the comma, semicolon or tab that the first line holds most of (tab for ``.tsv``).
+
+    Raises:
+        InputError: If there is no such file, it is no table in UTF-8, it has no rows, or a column name stands twice.
+    """
+    if not path.is_file():
+        msg = f"{path}: expected a CSV file, got none; check the path"
+        raise InputError(msg)
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            head = stream.readline()
+        separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+        rows = pd.read_csv(
+            path, sep=separator, header=None, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
+        )
+    except UnicodeDecodeError:
+        msg = f"{path}: expected a CSV file in UTF-8, got other bytes; save the table as 'CSV UTF-8'"
+        raise InputError(msg) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        msg = f"{path}: expected a CSV file, got {' '.join(str(error).split())}; mend the file"
+        raise InputError(msg) from None
+    rows = rows.fillna("").apply(lambda column: column.str.strip())
+    names = rows.iloc[0].tolist()
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        msg = f"{path}: expected each column once, got {doubles} twice; rename one of them"
+        raise InputError(msg)
+    if len(rows) == 1:
+        msg = f"{path}: expected at least one row below the header, got none; add the cases"
+        raise InputError(msg)
+    table: pd.DataFrame = rows.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+    return table
+
+
+def plain_codes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Write whole numbers without a decimal in those columns that hold nothing but whole numbers.
+
+    Example:
+        >>> table = pd.DataFrame({"sex": ["2.0", "", "1.0"], "grade": ["2.5", "1.0", ""]})
+        >>> plain_codes(table, ["sex", "grade"]).to_dict("list")
+        {'sex': ['2', '', '1'], 'grade': ['2.5', '1.0', '']}
+    """
+    changed = {
+        name: table[name].str.replace(r"\.0+$", "", regex=True)
+        for name in columns
+        if table[name].str.fullmatch(r"(-?\d+(\.0+)?)?").all()
+    }
+    return table.assign(**changed)
+
+
+def _check_columns(table: pd.DataFrame, config: CohortConfig, path: Path) -> None:
+    names = [str(column) for column in table.columns]
+    wanted = ["case_id", "patient_id", *(f"image:{channel}" for channel in config.channels), *config.attributes]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        msg = f"{path}: expected the columns {wanted}, got no {missing}; add them, or mend {CONFIG_NAME}"
+        raise InputError(msg)
+    unknown = [name for name in names if name.startswith("image:") and name not in wanted]
+    if unknown:
+        msg = f"{path}: expected the channels of {CONFIG_NAME} {list(config.channels)}, got {unknown}; add them there"
+        raise InputError(msg)
+    if "label" in names and any(name.startswith("label:") for name in names):
+        msg = f"{path}: expected one column 'label' or one 'label:<rater>' for each rater, got both; rename 'label'"
+        raise InputError(msg)
+
+
+def _leads_out(text: str) -> bool:
+    """Tell whether a relative path climbs above the folder that it starts from."""
+    return not Path(text).is_absolute() and Path(os.path.normpath(text)).parts[:1] == ("..",)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+_PLAIN_NAME = re.compile(r"\w[\w .+\-()]*")
