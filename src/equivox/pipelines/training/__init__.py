@@ -1,0 +1,1 @@
+"""The parts of `equivox train`; `pipelines.train` joins them."""
