@@ -13,7 +13,7 @@ class IntensityPlan(Options):
     Attributes:
         scheme: ``clip_standardise`` (CT): clip to [low, high], subtract mean, divide by std, all of the cohort's
             foreground. ``standardise`` (MR, others): subtract the mean and divide by the std of the scan's non-zero
-            voxels. ``keep`` (PET in SUV): divide by `std` only where it is given. ``unit_range`` (8-bit pictures): / 255.
+            voxels. ``keep`` (PET in SUV): divide by `std` only where it is given. ``unit_range`` (8-bit): by 255.
     """
 
     scheme: Literal["clip_standardise", "standardise", "keep", "unit_range"]
@@ -39,6 +39,7 @@ class PreprocessingPlan(Options):
         spacing_mm: Target spacing along the turned axes; None keeps each case's own spacing along that axis.
         intensity: Channel -> scheme.
         resample_channels: Channel -> how it comes onto the reference grid: ``same_grid`` or ``resample_to_reference``.
+        components: Channel -> array channels that it gives the network where that is not 1: 3 for a colour picture.
         image_interpolation: Order of the interpolation of images: ``linear`` or ``cubic``.
         crop: ``nonzero`` crops to the box of voxels that are not zero in any channel, ``none`` keeps everything.
         extra_transforms: MONAI transforms of the user, run after the scaling.
@@ -49,9 +50,15 @@ class PreprocessingPlan(Options):
     spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
     intensity: dict[str, IntensityPlan]
     resample_channels: dict[str, Literal["same_grid", "resample_to_reference"]]
+    components: dict[str, int] = Field(default_factory=dict)
     image_interpolation: Literal["linear", "cubic"] = "cubic"
     crop: Literal["nonzero", "none"] = "nonzero"
     extra_transforms: tuple[TransformOptions, ...] = ()
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the prepared image, which is the network's input."""
+        return sum(self.components.get(name, 1) for name in self.channels)
 
 
 class NetworkPlan(Options):
@@ -75,6 +82,11 @@ class NetworkPlan(Options):
     strides: tuple[tuple[int, ...], ...]
     memory_mib: int
 
+    @property
+    def scan_axes(self) -> tuple[int, ...]:
+        """The axes of the prepared scan that the network's axes are, in order."""
+        return (0, 1, 2) if self.dimensions == 3 else tuple(axis for axis in range(3) if axis != self.slice_axis)
+
 
 class Plan(Options):
     """The `plan.yaml`.
@@ -96,3 +108,12 @@ class Plan(Options):
     preprocessing: PreprocessingPlan
     networks: dict[Literal["2d", "3d"], NetworkPlan]
     measured: dict[str, Any] = Field(default_factory=dict)
+
+    def mirror_axes(self, network: NetworkPlan) -> tuple[int, ...]:
+        """Return the network's axes that an image may be mirrored along, in training and in prediction.
+
+        All of them, but never the left-right axis where the cohort has classes that swap with it.
+        """
+        left_right = next(axis for axis, code in enumerate(self.preprocessing.orientation) if code in "LR")
+        forbidden = {left_right} if self.left_right_pairs else set()
+        return tuple(index for index, axis in enumerate(network.scan_axes) if axis not in forbidden)
