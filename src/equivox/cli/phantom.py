@@ -1,0 +1,19 @@
+"""`equivox cohort phantom`: scans and a table to practise on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="A new folder for the scans and the table.")],
+    patients: Annotated[int, typer.Option(help="How many patients.")] = 60,
+    size: Annotated[tuple[int, int, int], typer.Option(help="Voxels of every scan along its three axes.")] = (72, 64, 24),
+    seed: Annotated[int, typer.Option(help="Another seed draws another cohort.")] = 0,
+) -> None:
+    """Draw made-up scans with masks, and a table of patients, to practise on."""
+    from equivox.datasets.phantom import write_phantoms
+
+    folder = write_phantoms(out, patients=patients, shape=size, seed=seed)
+    typer.echo(f"{folder}: scans of {patients} made-up patients, and participants.csv")
