@@ -5,8 +5,8 @@
 DATA is the folder `lgg_kaggle3m` (`nifti/<case>/<case>_flair.nii.gz`, `..._mask.nii.gz`); WORK keeps every stage, so
 that an interrupted run goes on. Three rows:
 
-(i)   the same network (nnU-Net's 2D plan, its patch, one batch size for both) and the same number of steps in nnU-Net and
-      in our loop, nnU-Net's optimizer, both schedules rescaled to that number, float32: what the data path does;
+(i)   the same network (nnU-Net's 2D plan, its patch, one batch size for both) and the same number of steps in nnU-Net
+      and in our loop, nnU-Net's optimizer, both schedules rescaled to that number, float32: what the data path does;
 (ii)  each tool's own default at the same wall time of training, nnU-Net's schedule rescaled to fit;
 (iii) a location prior (the mean mask of the training patients, thresholded there) as the floor.
 
@@ -232,7 +232,8 @@ def report(dice: pd.DataFrame, work: Path, options: argparse.Namespace) -> None:
         "",
         machine_line(machine),
         "",
-        f"Row (i): {options.steps} steps, batch {options.batch_size}, float32. Row (ii): {options.minutes:g} minutes a fold.",
+        f"Row (i): {options.steps} steps, batch {options.batch_size}, float32. "
+        f"Row (ii): {options.minutes:g} minutes a fold.",
         "",
         "| row | mean Dice (95 % bootstrap-t) | median |",
         "|---|---|---|",

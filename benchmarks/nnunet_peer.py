@@ -6,8 +6,8 @@
 
 `request.json`: ``{"channels": ["flair"], "labels": {"background": 0, "tumour": 1}, "batch_size": null or a number,
 "cases": {id: {"images": [path], "label": path}}, "splits": [{"train": [id], "val": [id]}]}``. Labels in the files must
-be consecutive. Predictions of fold K's validation cases go to ``WORK/predictions_<name>/<id>.nii.gz`` in nnU-Net's own way
-(final weights, mirroring, its default export); ``WORK/<name>_fold_K.json`` holds times, steps and peak memory.
+be consecutive. Predictions of fold K's validation cases go to ``WORK/predictions_<name>/<id>.nii.gz`` in nnU-Net's own
+way (final weights, mirroring, its default export); ``WORK/<name>_fold_K.json`` holds times, steps and peak memory.
 """
 
 import argparse
