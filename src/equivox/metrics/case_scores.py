@@ -3,15 +3,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 from scipy import ndimage
 
 from equivox.errors import InputError
 from equivox.metrics.empty import EmptyPolicy, Outcome, check_policy, outcome_of
 from equivox.metrics.overlap import dice, iou
-from equivox.metrics.surface import HD95Convention, surface_scores
+from equivox.metrics.surface import HD95Convention, check_convention, surface_scores
+
+_Box = tuple[slice, ...]
+
+# ndimage.find_objects makes a list as long as the largest index; larger ones are looked for one by one.
+_LARGEST_LISTED_INDEX: Final = 65_535
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,12 @@ class ClassScores:
         class_name: The name of the class.
         outcome: In both masks (``scored``), in the reference alone (``missed``), in the prediction alone
             (``false_positive``), or in neither (``both_empty``).
-        dice: Twice the shared voxels over the sum of both.
-        iou: The shared voxels over those of either.
-        nsd: The share of both surfaces that lies within the tolerance of the other.
+        dice: Twice the shared voxels over the sum of both masks' voxels.
+        iou: The shared voxels over those of either mask.
+        nsd: The share of both surfaces' area that lies within the tolerance of the other surface.
         hd95_mm: The 95th percentile of the distances between the surfaces, in mm.
         assd_mm: The mean distance between the surfaces, in mm.
-        volume_error_mm3: Prediction minus reference, in cubic millimetres (square millimetres for a 2D image).
+        volume_error_mm3: Prediction minus reference, in cubic millimetres.
         reference_voxels: Voxels of the class in the reference.
         prediction_voxels: Voxels of the class in the prediction.
         penalised: Whether the distances are the image's diagonal because one of the masks is empty.
@@ -58,7 +64,11 @@ def score_case(
     empty: EmptyPolicy = "penalise",
     hd95: HD95Convention = "directed_max",
 ) -> list[ClassScores]:
-    """Score a predicted label map against the reference, one entry for each class.
+    """Score a predicted label map against the reference, one entry for each class, in the order of `classes`.
+
+    The border of the image counts as surface where a mask touches it. An image with one voxel along an axis is 2D:
+    contours take the place of surfaces and that axis has no part in any distance; the volume error still multiplies
+    by its voxel side.
 
     Args:
         reference: Class indices, on the grid of the prediction. A 2D image has one voxel along k.
@@ -66,54 +76,176 @@ def score_case(
         classes: The classes to score: name to index. Other indices count as background.
         spacing_mm: Voxel sides along i, j, k in mm; 1, 1, 1 gives every distance in voxels.
         tolerance_mm: How far two surfaces may lie apart and still count as the same in NSD.
-        empty: How a class is scored that one or both of the maps lack.
-        hd95: The convention of HD95.
+        empty: How a class is scored that one or both of the maps lack; see `EMPTY_POLICIES`.
+        hd95: The convention of HD95 and ASSD; see `HD95_CONVENTIONS`.
 
     Raises:
-        InputError: If the shapes differ, or the spacing, tolerance, policy or convention is not usable.
+        InputError: If the maps are not integer arrays of one shape, or the spacing, tolerance, policy or convention
+            is not usable.
+
+    Example:
+        >>> truth, guess = np.zeros((2, 8, 8, 4), dtype=np.uint8)
+        >>> truth[2:6, 2:6, 1:3], guess[2:6, 3:7, 1:3] = 1, 1
+        >>> liver, spleen = score_case(
+        ...     truth, guess, classes={"liver": 1, "spleen": 2}, spacing_mm=(1.0, 1.0, 3.0), tolerance_mm=1.0
+        ... )
+        >>> liver.outcome, liver.dice, liver.volume_error_mm3
+        ('scored', 0.75, 0.0)
+        >>> spleen.outcome, spleen.dice
+        ('both_empty', None)
     """
+    _check_maps(reference, prediction)
+    _check_lengths(spacing_mm, tolerance_mm)
     check_policy(empty)
-    _check_inputs(reference, prediction, spacing_mm, tolerance_mm)
-    spacing = tuple(float(side) for side in spacing_mm)
+    check_convention(hd95)
+    indices = sorted(set(classes.values()))
+    boxes = _class_boxes(reference, indices), _class_boxes(prediction, indices)
+    axes = _extended_axes(reference.shape)
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    diagonal_mm = float(np.linalg.norm(np.take(reference.shape, axes) * spacing[axes]))
     scores = []
     for name, index in classes.items():
-        a, b = reference == index, prediction == index
-        n_a, n_b, both = int(a.sum()), int(b.sum()), int((a & b).sum())
-        outcome = outcome_of(n_a, n_b)
-        error = (n_b - n_a) * math.prod(spacing)
-        if outcome == "both_empty":
-            one, zero = (1.0, 0.0) if empty == "perfect" else (None, None)
-            scores.append(ClassScores(name, outcome, one, one, one, zero, zero, zero, n_a, n_b, False))
-        elif outcome != "scored":
-            distance = (
-                None if empty == "exclude" else math.hypot(*(n * s for n, s in zip(a.shape, spacing, strict=True)))
+        found = [box for box in (boxes[0][index], boxes[1][index]) if box is not None]
+        if not found:
+            scores.append(_both_empty(name, empty))
+            continue
+        window = _union(found)
+        masks = np.ascontiguousarray(reference[window] == index), np.ascontiguousarray(prediction[window] == index)
+        counts = int(np.count_nonzero(masks[0])), int(np.count_nonzero(masks[1]))
+        volume_error_mm3 = (counts[1] - counts[0]) * float(spacing.prod())
+        if len(found) == 1:
+            scores.append(_one_empty(name, empty, counts, volume_error_mm3, diagonal_mm))
+            continue
+        both = int(np.count_nonzero(masks[0] & masks[1]))
+        flat = tuple(axis for axis in range(3) if axis not in axes)
+        surface = surface_scores(
+            masks[0].squeeze(flat), masks[1].squeeze(flat), spacing[axes].tolist(), tolerance_mm=tolerance_mm, hd95=hd95
+        )
+        scores.append(
+            ClassScores(
+                class_name=name,
+                outcome="scored",
+                dice=dice(*counts, both),
+                iou=iou(*counts, both),
+                nsd=surface.nsd,
+                hd95_mm=surface.hd95_mm,
+                assd_mm=surface.assd_mm,
+                volume_error_mm3=volume_error_mm3,
+                reference_voxels=counts[0],
+                prediction_voxels=counts[1],
+                penalised=False,
             )
-            penalised = distance is not None
-            scores.append(ClassScores(name, outcome, 0.0, 0.0, 0.0, distance, distance, error, n_a, n_b, penalised))
-        else:
-            box = ndimage.find_objects((a | b).astype(np.uint8))[0]
-            nsd, hd, assd = surface_scores(a[box], b[box], spacing, tolerance_mm, hd95)
-            overlap = (dice(n_a, n_b, both), iou(n_a, n_b, both))
-            scores.append(ClassScores(name, outcome, *overlap, nsd, hd, assd, error, n_a, n_b, False))
+        )
     return scores
 
 
-def _check_inputs(
-    reference: Integer[np.ndarray, "..."],
-    prediction: Integer[np.ndarray, "..."],
-    spacing_mm: Sequence[float],
-    tolerance_mm: float,
-) -> None:
-    if reference.shape != prediction.shape or reference.ndim != 3:
+def _both_empty(name: str, empty: EmptyPolicy) -> ClassScores:
+    perfect = empty == "perfect"
+    overlap, distance = (1.0, 0.0) if perfect else (None, None)
+    return ClassScores(
+        class_name=name,
+        outcome="both_empty",
+        dice=overlap,
+        iou=overlap,
+        nsd=overlap,
+        hd95_mm=distance,
+        assd_mm=distance,
+        volume_error_mm3=distance,
+        reference_voxels=0,
+        prediction_voxels=0,
+        penalised=False,
+    )
+
+
+def _one_empty(
+    name: str, empty: EmptyPolicy, counts: tuple[int, int], volume_error_mm3: float, diagonal_mm: float
+) -> ClassScores:
+    distance = None if empty == "exclude" else diagonal_mm
+    return ClassScores(
+        class_name=name,
+        outcome=outcome_of(*counts),
+        dice=0.0,
+        iou=0.0,
+        nsd=0.0,
+        hd95_mm=distance,
+        assd_mm=distance,
+        volume_error_mm3=volume_error_mm3,
+        reference_voxels=counts[0],
+        prediction_voxels=counts[1],
+        penalised=distance is not None,
+    )
+
+
+def _extended_axes(shape: tuple[int, ...]) -> list[int]:
+    """Return the axes along which the image has an extent: those of more than one voxel, but at least two."""
+    by_size = sorted(range(3), key=lambda axis: (shape[axis] == 1, axis))
+    return sorted(by_size[: max(2, sum(side > 1 for side in shape))])
+
+
+def _class_boxes(labels: Integer[np.ndarray, "i j k"], indices: Sequence[int]) -> dict[int, _Box | None]:
+    """Return the bounding box of each class, or None for a class that the label map lacks."""
+    boxes: dict[int, _Box | None] = dict.fromkeys(indices)
+    listed = [index for index in indices if 1 <= index <= _LARGEST_LISTED_INDEX]
+    foreground = _bounding_box(labels)
+    if listed and foreground is not None:
+        objects = ndimage.find_objects(labels[foreground], max_label=listed[-1])
+        for index in listed:
+            boxes[index] = _shift(objects[index - 1], foreground)
+    for index in set(indices) - set(listed):
+        boxes[index] = _bounding_box(labels == index)
+    return boxes
+
+
+def _bounding_box(
+    values: Integer[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"],
+) -> _Box | None:
+    """Return the smallest box that holds every value other than 0, or None if there is none."""
+    plane: Bool[np.ndarray, "i j"] = np.asarray(values.any(axis=2))
+    if not plane.any():
+        return None
+    first, second = _extent(plane, 1), _extent(plane, 0)
+    return first, second, _extent(values[first, second], (0, 1))
+
+
+def _extent(values: Integer[np.ndarray, "..."] | Bool[np.ndarray, "..."], across: int | tuple[int, ...]) -> slice:
+    """Return the first to the last place along the one axis that `across` leaves where a value is not 0."""
+    hits = np.flatnonzero(np.asarray(values.any(axis=across)))
+    return slice(int(hits[0]), int(hits[-1]) + 1)
+
+
+def _shift(box: _Box | None, origin: _Box) -> _Box | None:
+    if box is None:
+        return None
+    pairs = zip(box, origin, strict=True)
+    return tuple(slice(side.start + start.start, side.stop + start.start) for side, start in pairs)
+
+
+def _union(boxes: Sequence[_Box]) -> _Box:
+    sides = zip(*boxes, strict=True)
+    return tuple(slice(min(side.start for side in axis), max(side.stop for side in axis)) for axis in sides)
+
+
+def _check_maps(reference: np.ndarray, prediction: np.ndarray) -> None:
+    for what, labels in (("reference", reference), ("prediction", prediction)):
+        if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
+            msg = (
+                f"{what}: expected an integer array (i, j, k), got {labels.dtype} of shape {labels.shape}; "
+                "round the labels, and give a 2D image one voxel along k"
+            )
+            raise InputError(msg)
+    if reference.shape != prediction.shape:
         msg = (
-            f"label maps: expected two (i, j, k) arrays of one shape, got reference {reference.shape} and prediction "
-            f"{prediction.shape}; resample the prediction to the reference's grid"
+            f"prediction: expected the shape of the reference, {reference.shape}, got {prediction.shape}; "
+            "resample it to the reference's grid"
         )
         raise InputError(msg)
+
+
+def _check_lengths(spacing_mm: Sequence[float], tolerance_mm: float) -> None:
     if len(spacing_mm) != 3 or not all(math.isfinite(side) and side > 0 for side in spacing_mm):
         msg = (
             f"spacing_mm: expected three positive numbers, got {tuple(spacing_mm)}; mend the header, or give 1, 1, 1 "
-            "to have distances in voxels"
+            "for distances in voxels"
         )
         raise InputError(msg)
     if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
