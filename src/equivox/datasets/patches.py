@@ -10,8 +10,9 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from equivox.datasets.plan import NetworkPlan
+from equivox.datasets.steps import IMAGE, LABEL
 from equivox.datasets.store import StoredArray, StoredCase
-from equivox.datasets.transforms import IMAGE, LABEL, AugmentationOptions, augmentation_steps
+from equivox.datasets.transforms import AugmentationOptions, augmentation_steps
 from equivox.errors import InputError
 
 _MARGIN = 1.3

@@ -13,7 +13,8 @@ class IntensityPlan(Options):
     Attributes:
         scheme: ``clip_standardise`` (CT): clip to [low, high], subtract mean, divide by std, all of the cohort's
             foreground. ``standardise`` (MR, others): subtract the mean and divide by the std of the scan's non-zero
-            voxels. ``keep`` (PET in SUV): divide by `std` only where it is given. ``unit_range`` (8-bit): by 255.
+            voxels. ``keep`` (PET in SUV): divide by `std` only where it is given. ``unit_range`` (8-bit
+            pictures): divide by 255, then subtract the cohort's mean and divide by its std where they are given.
     """
 
     scheme: Literal["clip_standardise", "standardise", "keep", "unit_range"]

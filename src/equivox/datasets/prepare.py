@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int16
 
 from equivox.datasets.plan import PreprocessingPlan
-from equivox.datasets.transforms import LABEL, preparation_steps
-from equivox.errors import InputError
+from equivox.datasets.steps import LABEL
+from equivox.datasets.transforms import preparation_steps, run_steps
 
 PREPARATION_VERSION = 1
 """Raised whenever the same files and plan give other values than before: stored cases are then made anew."""
@@ -51,8 +51,11 @@ class PreparedGeometry:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "PreparedGeometry":
         """Build a geometry from `to_json`'s values, as JSON gives them back."""
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return cls(**{**plain, "source_affine": np.array(values["source_affine"], dtype=np.float64)})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        plain["source_affine"] = np.array(values["source_affine"], dtype=np.float64)
+        return cls(**plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +97,7 @@ def prepare_case(
     data: dict[str, Any] = {name: images[name] for name in plan.channels if name in images}
     if label is not None:
         data[LABEL] = label
-    try:
-        result: dict[str, Any] = preparation_steps(plan, label_indices, with_label=label is not None)(data)
-    except RuntimeError as error:
-        # MONAI's Compose wraps what a step raised: the user's mistakes must come out as they are.
-        if isinstance(error.__cause__, InputError | OSError):
-            raise error.__cause__ from None
-        raise
+    result = run_steps(preparation_steps(plan, label_indices, with_label=label is not None), data)
     prepared = result.get(LABEL)
     return PreparedCase(
         image=np.ascontiguousarray(result["image"].numpy()),

@@ -31,6 +31,10 @@ _CHUNK = (128, 128, 32)
 _HASHES, _SIDECAR, _VOXELS, _IMAGE, _LABEL = "hashes.json", "case.json", "voxels.npz", "image.b2nd", "label.b2nd"
 
 
+FileHash = list[Any]
+"""What is remembered of a file: [its stamp, its SHA-256], as JSON holds it."""
+
+
 class StoredArray:
     """A compressed array on disk; slicing reads and unpacks only the chunks that it needs.
 
@@ -104,7 +108,7 @@ class FileHashes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.added: dict[str, list[Any]] = {}
+        self.added: dict[str, FileHash] = {}
         self._known = _load_json(path)
 
     def remembered(self, path: Path) -> str | None:
@@ -197,7 +201,7 @@ class Store:
             if label is not None:
                 largest = int(label.max()) if label.size else 0
                 _write_array(folder / _LABEL, label.astype(np.uint8 if largest < 256 else np.int16))
-            np.savez_compressed(folder / _VOXELS, **_sample_voxels(label))
+            _write_voxels(folder / _VOXELS, _sample_voxels(label))
             files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
             sidecar = {"version": FORMAT_VERSION, "geometry": prepared.geometry.to_json(), "files": files}
             (folder / _SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
@@ -257,6 +261,11 @@ def _sample_voxels(label: np.ndarray | None) -> dict[str, np.ndarray]:
             voxels = voxels[np.sort(chosen)]
         samples[str(int(index))] = np.stack(np.unravel_index(voxels, label.shape), axis=1).astype(np.int32)
     return samples
+
+
+def _write_voxels(path: Path, samples: dict[str, np.ndarray]) -> None:
+    arrays: dict[str, Any] = samples
+    np.savez_compressed(path, **arrays)
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

@@ -6,31 +6,28 @@ geometry, interpolate with another spline, or be slow; they take and give `MetaT
 
 import difflib
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import monai.transforms
-import numpy as np
-import torch
-from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Transform
-from monai.utils import ImageMetaKey
 from pydantic import Field
 
-from equivox.datasets.plan import IntensityPlan, PreprocessingPlan, TransformOptions
+from equivox.datasets.plan import PreprocessingPlan, TransformOptions
+from equivox.datasets.steps import (
+    IMAGE,
+    LABEL,
+    CheckShape,
+    CropToNonzero,
+    JoinChannels,
+    MapLabelValues,
+    ReadVolumes,
+    ResizeToSpacing,
+    ScaleIntensities,
+    TurnTo,
+)
 from equivox.errors import InputError
 from equivox.options import Options
-from equivox.volume import Grid, Volume
-from equivox.volume.orientation import reorient_affine, reorient_array, turn_axes
-from equivox.volume.resample import ORDERS, Order, resample_to_grid, resize, resize_labels, resized_shape
-
-IMAGE = "image"
-LABEL = "label"
-GEOMETRY = "geometry"
-
-COARSE_RATIO = 3.0
-"""A scan whose thickest axis is over 3 times its finest is anisotropic (nnU-Net's threshold)."""
 
 
 class AugmentationOptions(Options):
@@ -107,13 +104,23 @@ def named_transform(options: TransformOptions, where: str = "extra_transforms") 
     return made
 
 
+def check_transforms(plan: PreprocessingPlan) -> None:
+    """Refuse a plan whose extra transforms MONAI does not have, before anything heavy is done.
+
+    Raises:
+        InputError: As of `named_transform`.
+    """
+    for extra in plan.extra_transforms:
+        named_transform(extra, "preprocessing.extra_transforms")
+
+
 def preparation_steps(plan: PreprocessingPlan, label_indices: Mapping[int, int], *, with_label: bool) -> Compose:
     """Return the pipeline from files to prepared arrays.
 
     It takes ``{channel: path, ..., "label": path}`` and gives `MetaTensor`s ``image`` and ``label``, and ``geometry``.
     """
     labels = [LABEL] if with_label else []
-    steps: list[Callable[[dict[Hashable, Any]], Any]] = [
+    steps: list[Any] = [
         ReadVolumes(plan.channels),
         *([ReadVolumes(labels, labels=True)] if with_label else []),
         JoinChannels(plan),
@@ -198,318 +205,12 @@ def augmentation_steps(
     return Compose(steps)
 
 
-class ReadVolumes(MapTransform):  # type: ignore[misc]
-    """Read files with our readers, channel first, the affine in RAS millimetres.
-
-    MONAI's `LoadImage` would do, but it hides why a file cannot be read.
-
-    Args:
-        keys: Entries that hold paths; those that are missing are passed over.
-        labels: Read label maps: integers, converted exactly.
-    """
-
-    def __init__(self, keys: Sequence[str], *, labels: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys=True)
-        self.labels = labels
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with a float32 (labels: int32) `MetaTensor` for each path."""
-        from equivox.volume import read_label_map, read_volume
-
-        loaded = dict(data)
-        for key in self.key_iterator(loaded):
-            path = Path(data[key])
-            volume = read_label_map(path) if self.labels else read_volume(path)
-            array = volume.array.astype(np.int32 if self.labels else np.float32, copy=False)
-            loaded[key] = _tensor(array, volume.affine)
-            loaded[key].meta[ImageMetaKey.FILENAME_OR_OBJ] = str(path)
-        return loaded
-
-
-class JoinChannels(Transform):  # type: ignore[misc]
-    """Bring the channels onto the grid of the first one and join them as ``image``; check the label's grid."""
-
-    def __init__(self, plan: PreprocessingPlan) -> None:
-        self.plan = plan
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``image``, ``label`` where there is one, and the first entries of ``geometry``."""
-        plan = self.plan
-        missing = [name for name in plan.channels if name not in data]
-        if missing:
-            msg = f"channel '{missing[0]}': expected a file for each of {list(plan.channels)}, got none; add it"
-            raise InputError(msg)
-        scans = [data[name] for name in plan.channels]
-        reference = _grid(scans[0])
-        arrays = [
-            _with_components(self._onto(reference, name, scan), plan.components.get(name, 1), _file(scan))
-            for name, scan in zip(plan.channels, scans, strict=True)
-        ]
-        for name, scan, array in zip(plan.channels, scans, arrays, strict=True):
-            if not np.isfinite(array.sum(dtype=np.float64)):
-                msg = (
-                    f"{_file(scan)}: expected finite values in channel '{name}', got NaN or infinity; "
-                    "see 'equivox cohort check'"
-                )
-                raise InputError(msg)
-        joined: dict[Hashable, Any] = {
-            IMAGE: _tensor(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), reference.affine),
-            GEOMETRY: {"source_shape": reference.shape, "source_affine": reference.affine},
-        }
-        if LABEL in data:
-            _require_same_grid(reference, _grid(data[LABEL]), _file(data[LABEL]), _file(scans[0]))
-            joined[LABEL] = data[LABEL]
-        return joined
-
-    def _onto(self, reference: Grid, name: str, scan: MetaTensor) -> np.ndarray:
-        array: np.ndarray = scan.as_tensor().numpy()
-        grid = _grid(scan)
-        if self.plan.resample_channels.get(name) == "resample_to_reference" and not grid.matches(reference):
-            moved = resample_to_grid(Volume(array, grid.affine), reference, self.plan.image_interpolation)
-            # A spline can swing below an edge: no channel may leave the range that was measured.
-            return np.clip(moved.array, array.min(), array.max())
-        first = self.plan.channels[0]
-        _require_same_grid(reference, grid, _file(scan), f"channel '{first}'")
-        return array
-
-
-class MapLabelValues(MapTransform):  # type: ignore[misc]
-    """Turn the values of label files into class indices."""
-
-    def __init__(self, keys: Sequence[str], indices: Mapping[int, int]) -> None:
-        super().__init__(keys)
-        self.indices = dict(indices)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with class indices (int16)."""
-        mapped = dict(data)
-        for key in self.key_iterator(mapped):
-            array = data[key].as_tensor().numpy()
-            values = np.unique(array)
-            unknown = [int(value) for value in values if int(value) not in self.indices]
-            if unknown:
-                msg = (
-                    f"{_file(data[key])}: expected label values {sorted(self.indices)}, got also {unknown[:5]}; "
-                    "name them under label_values in cohort.yaml"
-                )
-                raise InputError(msg)
-            indices = np.array([self.indices[int(value)] for value in values], dtype=np.int16)
-            mapped[key] = _tensor(indices[np.searchsorted(values, array)], data[key].affine)
-        return mapped
-
-
-class TurnTo(MapTransform):  # type: ignore[misc]
-    """Turn scans to axis codes, by flips and swaps alone."""
-
-    def __init__(self, keys: Sequence[str], orientation: str) -> None:
-        super().__init__(keys)
-        self.orientation = orientation
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the turned data; ``geometry`` gets the orientation and the turned shape."""
-        turned = dict(data)
-        for key in self.key_iterator(turned):
-            affine = np.asarray(data[key].affine, dtype=np.float64)
-            turns = turn_axes(affine, self.orientation)
-            array = data[key].as_tensor().numpy()
-            turned[key] = _tensor(reorient_array(array, turns), reorient_affine(affine, _sides(array), turns))
-        shape = _sides(turned[IMAGE])
-        turned[GEOMETRY] = {**data[GEOMETRY], "orientation": self.orientation, "turned_shape": shape}
-        return turned
-
-
-class CropToNonzero(MapTransform):  # type: ignore[misc]
-    """Cut out the box of the voxels that are not zero in some channel of ``image``."""
-
-    def __init__(self, keys: Sequence[str], *, crop: bool) -> None:
-        super().__init__(keys)
-        self.crop = crop
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the cut data; ``geometry`` gets the box. A scan of zeros alone is kept whole."""
-        image = data[IMAGE].as_tensor().numpy()
-        shape = _sides(image)
-        start, stop = nonzero_box(image) if self.crop else ((0, 0, 0), shape)
-        box = (slice(None), *(slice(low, high) for low, high in zip(start, stop, strict=True)))
-        cropped = dict(data)
-        for key in self.key_iterator(cropped):
-            affine = np.array(data[key].affine, dtype=np.float64)
-            affine[:3, 3] += affine[:3, :3] @ np.array(start)
-            cropped[key] = _tensor(data[key].as_tensor().numpy()[box], affine)
-        cropped[GEOMETRY] = {**data[GEOMETRY], "crop_start": start, "crop_stop": stop}
-        return cropped
-
-
-class ScaleIntensities(MapTransform):  # type: ignore[misc]
-    """Scale each channel as the plan says."""
-
-    def __init__(self, keys: Sequence[str], plan: PreprocessingPlan) -> None:
-        super().__init__(keys)
-        self.plan = plan
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the scaled data, float32."""
-        scaled = dict(data)
-        for key in self.key_iterator(scaled):
-            values = np.array(data[key].as_tensor().numpy(), dtype=np.float32)
-            first = 0
-            for name in self.plan.channels:
-                stop = first + self.plan.components.get(name, 1)
-                for channel in values[first:stop]:
-                    scale_in_place(channel, self.plan.intensity[name])
-                first = stop
-            scaled[key] = _tensor(values, data[key].affine)
-        return scaled
-
-
-class ResizeToSpacing(MapTransform):  # type: ignore[misc]
-    """Resample to the plan's spacing: images by its spline, labels by the largest linear share.
-
-    Along an axis that is over three times as coarse as the finest, before or after, images are interpolated linearly: a
-    cubic spline swings between slices that have little to do with each other, and the nearest slice would shift
-    anatomy by up to half its thickness.
-    """
-
-    def __init__(self, keys: Sequence[str], plan: PreprocessingPlan) -> None:
-        super().__init__(keys)
-        self.plan = plan
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the resampled data; ``geometry`` gets its last entries."""
-        image = data[IMAGE]
-        sides = _sides(image)
-        spacing = tuple(float(side) for side in np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0))
-        wanted = tuple(
-            own if target is None else target for own, target in zip(spacing, self.plan.spacing_mm, strict=True)
-        )
-        shape = resized_shape(sides, spacing, wanted)
-        orders = interpolation_orders(spacing, wanted, ORDERS[self.plan.image_interpolation])
-        resized = dict(data)
-        for key in self.key_iterator(resized):
-            array = data[key].as_tensor().numpy()
-            new = resize_labels(array[0], shape)[None] if key == LABEL else resize(array, shape, orders)
-            resized[key] = _tensor(new, _resized_affine(np.asarray(data[key].affine), sides, shape))
-        exact = tuple(step * side / new for step, side, new in zip(spacing, sides, shape, strict=True))
-        resized[GEOMETRY] = {**data[GEOMETRY], "prepared_shape": shape, "prepared_spacing_mm": exact}
-        return resized
-
-
-class CheckShape(Transform):  # type: ignore[misc]
-    """Refuse a user's preprocessing that moves voxels: predictions could not find their way back."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data as they are."""
-        shape = _sides(data[IMAGE])
-        if shape != data[GEOMETRY]["prepared_shape"]:
-            msg = (
-                f"preprocessing.extra_transforms: expected transforms that keep the shape "
-                f"{data[GEOMETRY]['prepared_shape']}, got {shape}; use them in the training's augmentation"
-            )
-            raise InputError(msg)
-        return dict(data)
-
-
-def interpolation_orders(
-    spacing: Sequence[float], new_spacing: Sequence[float], order: Order
-) -> tuple[Order, Order, Order]:
-    """Return the order along each axis: linear along the one coarse axis of an anisotropic scan, else `order`.
-
-    Example:
-        >>> interpolation_orders((1, 1, 5), (0.8, 0.8, 3), 3)
-        (3, 3, 1)
-    """
-    orders: list[Order] = [order, order, order]
-    for sides in (spacing, new_spacing):
-        coarse = int(np.argmax(sides))
-        others = [side for axis, side in enumerate(sides) if axis != coarse]
-        if order == 3 and max(sides) > COARSE_RATIO * max(others):
-            orders[coarse] = 1
-            break
-    return orders[0], orders[1], orders[2]
-
-
-def nonzero_box(image: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Return first and one-past-last voxel of the box round the voxels that are not zero in some channel."""
-    mask = (image != 0).any(axis=0)
-    if not mask.any():
-        i, j, k = mask.shape
-        return (0, 0, 0), (i, j, k)
-    starts, stops = [], []
-    for axis in range(3):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        starts.append(int(filled[0]))
-        stops.append(int(filled[-1]) + 1)
-    return (starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2])
-
-
-def scale_in_place(channel: np.ndarray, intensity: IntensityPlan) -> None:
-    """Scale one channel of a scan, float32, as its scheme says."""
-    if intensity.scheme == "clip_standardise":
-        np.clip(channel, intensity.low, intensity.high, out=channel)
-        channel -= np.float32(intensity.mean or 0.0)
-        channel /= np.float32(max(intensity.std or 1.0, 1e-8))
-    elif intensity.scheme == "standardise":
-        values = channel[channel != 0]
-        if values.size:
-            channel -= np.float32(values.mean(dtype=np.float64))
-            channel /= np.float32(max(values.std(dtype=np.float64), 1e-8))
-    elif intensity.scheme == "keep":
-        channel /= np.float32(intensity.std or 1.0)
-    else:
-        channel /= np.float32(255)
-
-
-def _tensor(array: np.ndarray, affine: Any) -> MetaTensor:
-    return MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(array)), affine=torch.as_tensor(affine, dtype=torch.float64)
-    )
-
-
-def _sides(array: Any) -> tuple[int, int, int]:
-    _, i, j, k = array.shape
-    return int(i), int(j), int(k)
-
-
-def _grid(scan: MetaTensor) -> Grid:
-    return Grid(_sides(scan), np.asarray(scan.affine, dtype=np.float64))
-
-
-def _file(scan: MetaTensor) -> str:
-    return str(scan.meta.get("filename_or_obj", "the scan"))
-
-
-def _require_same_grid(reference: Grid, grid: Grid, file: str, reference_name: str) -> None:
-    if grid.shape != reference.shape:
-        got = f"shape {grid.shape}"
-    elif not grid.matches(reference):
-        got = f"one that lies {reference.distance_mm(grid):.3g} mm off"
-    else:
-        return
-    msg = (
-        f"{file}: expected the grid of {reference_name} (shape {reference.shape}), got {got}; "
-        "see 'equivox cohort check', or make the plan anew where this is a channel"
-    )
-    raise InputError(msg)
-
-
-def _with_components(array: np.ndarray, count: int, file: str) -> np.ndarray:
-    """Return `count` array channels: grey repeated, or colours averaged (an alpha channel left out)."""
-    have = array.shape[0]
-    if have == count:
-        return array
-    if have == 1:
-        return np.repeat(array, count, axis=0)
-    if count == 1 and have in (3, 4):
-        return array[:3].mean(axis=0, keepdims=True, dtype=np.float32)
-    if count == 3 and have == 4:
-        return array[:3]
-    msg = f"{file}: expected {count} components a voxel, got {have}; convert the file"
-    raise InputError(msg)
-
-
-def _resized_affine(affine: np.ndarray, shape: Sequence[int], new_shape: Sequence[int]) -> np.ndarray:
-    ratio = np.array(shape) / np.array(new_shape)
-    moved = affine.copy()
-    moved[:3, :3] = affine[:3, :3] * ratio
-    moved[:3, 3] = affine[:3, 3] + affine[:3, :3] @ (0.5 * ratio - 0.5)
-    return moved
+def run_steps(steps: Compose, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a pipeline; the user's mistakes come out as they are, not in the error that MONAI wraps them in."""
+    try:
+        result: dict[str, Any] = steps(dict(data))
+    except RuntimeError as error:
+        if isinstance(error.__cause__, InputError | OSError):
+            raise error.__cause__ from None
+        raise
+    return result

@@ -1,0 +1,60 @@
+"""`equivox plan`: measure a cohort and write its plan."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from equivox.datasets.plan import Plan
+
+
+def plan(
+    cohort: Annotated[Path, typer.Argument(help="The cohort folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change an option: preprocessing.image_interpolation=linear.")
+    ] = None,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(help="What a training step may take, in GiB; by default half of the memory, at most 8.", min=0.5),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that read scans.", min=1)] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan that was edited by hand.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Measure a cohort and write plan.yaml: voxel size, intensities, patch, batch, network size."""
+    from equivox.datasets.cohort import load_cohort
+    from equivox.pipelines.plan import PLAN_NAME, plan_cohort
+
+    loaded = load_cohort(cohort)
+    made = plan_cohort(loaded, workers=workers, memory_gib=memory_gib, overrides=overrides or (), overwrite=overwrite)
+    if json:
+        typer.echo(made.model_dump_json(indent=1))
+        return
+    _show(made)
+    typer.echo(f"{loaded.folder / PLAN_NAME}: read it, change what you like, then 'equivox preprocess {cohort}'")
+
+
+def _show(made: "Plan") -> None:
+    from rich.table import Table
+
+    from equivox.progress import console
+
+    table = Table(title=f"Plan of {made.cohort}")
+    table.add_column("")
+    for name in made.networks:
+        table.add_column(name)
+    networks = made.networks.values()
+    table.add_row("patch", *(" x ".join(map(str, network.patch_size)) for network in networks))
+    table.add_row("batch", *(str(network.batch_size) for network in networks))
+    table.add_row("features", *(" ".join(map(str, network.features)) for network in networks))
+    table.add_row("memory of a step", *(f"{network.memory_mib / 1024:.1f} GiB" for network in networks))
+    console.print(table)
+    unit = "" if made.nominal_spacing else " mm"
+    spacing = " x ".join("own" if side is None else f"{side:g}{unit}" for side in made.preprocessing.spacing_mm)
+    console.print(f"voxel size: {spacing}")
+    for channel, intensity in made.preprocessing.intensity.items():
+        values = ", ".join(f"{key} {value:g}" for key, value in intensity if isinstance(value, float))
+        grid = made.preprocessing.resample_channels[channel]
+        moved = "; resampled onto the first channel's grid" if grid == "resample_to_reference" else ""
+        console.print(f"{channel}: {intensity.scheme}{f' ({values})' if values else ''}{moved}", highlight=False)

@@ -1,0 +1,147 @@
+"""How large the network, its patch and its batch are: by rule, within a memory budget."""
+
+import math
+from collections.abc import Sequence
+
+from equivox.datasets.plan import NetworkPlan
+
+MAX_STAGES = 5
+"""Resolutions of the network: those of the U-Net and of U-Net++ (16 times coarser at the bottom)."""
+SMALLEST_SIDE = 4
+"""Voxels along each axis of the coarsest resolution, at least."""
+MOST_SIDE_2D = 256
+MOST_VOXELS_3D = 128**3
+MOST_BATCH = {2: 8, 3: 2}
+MOST_FEATURES = {2: 512, 3: 320}
+WIDE_BUDGET_GIB = 16.0
+"""From this budget on a network starts with 32 features (nnU-Net's), below it with 16, so that a laptop keeps pace."""
+PROCESS_MIB = 900
+"""Python with torch and MONAI, before the first step."""
+
+
+def size_network(
+    dimensions: int,
+    *,
+    shape: Sequence[float],
+    spacing: Sequence[float],
+    in_channels: int,
+    classes: int,
+    memory_gib: float,
+    slice_axis: int = 2,
+) -> NetworkPlan:
+    """Choose patch, batch, features and strides.
+
+    The patch has the extent in millimetres of a cube (square), cut to the median scan; it shrinks along the axis that
+    covers most of the scan, after the batch has shrunk to two, until the estimate fits the budget.
+
+    Args:
+        dimensions: 2 or 3.
+        shape: Median voxels of the prepared scans along the network's axes.
+        spacing: Their voxel sizes; only ratios count.
+        in_channels: Channels of the image.
+        classes: Background included.
+        memory_gib: What one training step may take.
+        slice_axis: Axis of the scan that 2D slices are cut across.
+
+    References:
+        Isensee et al., "nnU-Net", Nature Methods 2021, for the rules on patch and strides, which these follow.
+    """
+    if dimensions == 2:
+        patch = [min(float(MOST_SIDE_2D), side) for side in shape]
+    else:
+        edge = (MOST_VOXELS_3D * math.prod(spacing)) ** (1 / 3)
+        patch = [min(edge / step, side) for step, side in zip(spacing, shape, strict=True)]
+    batch = MOST_BATCH[dimensions]
+    base = 32 if memory_gib >= WIDE_BUDGET_GIB else 16
+    while True:
+        strides = network_strides(patch, spacing)
+        sides = _fit(patch, strides)
+        features = tuple(min(base * 2**stage, MOST_FEATURES[dimensions]) for stage in range(len(strides)))
+        memory = estimate_memory_mib(sides, batch, features, strides, in_channels, classes)
+        smallest = max(sides) <= 16
+        if memory <= memory_gib * 1024 or (smallest and batch == 1):
+            break
+        if batch > 2 or smallest:
+            batch -= 1
+        else:
+            widest = max(range(dimensions), key=lambda axis: (sides[axis] / shape[axis], sides[axis]))
+            patch[widest] = max(sides[widest] * 0.85, 8.0) if sides[widest] > 16 else sides[widest]
+            if sides[widest] <= 16:
+                patch = [max(side * 0.85, 8.0) for side in patch]
+    return NetworkPlan(
+        dimensions=2 if dimensions == 2 else 3,
+        slice_axis=slice_axis,
+        patch_size=sides,
+        batch_size=batch,
+        features=features,
+        strides=strides,
+        memory_mib=memory,
+    )
+
+
+def network_strides(patch: Sequence[float], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
+    """Return the downsampling of each stage: an axis is halved while it is long enough and not coarser than the others.
+
+    Example:
+        >>> network_strides((160, 160, 20), (1, 1, 5))
+        ((1, 1, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2))
+    """
+    sides, steps = [float(side) for side in patch], [float(step) for step in spacing]
+    strides = [(1,) * len(sides)]
+    while len(strides) < MAX_STAGES:
+        long = [axis for axis, side in enumerate(sides) if side >= 2 * SMALLEST_SIDE]
+        finest = min((steps[axis] for axis in long), default=0.0)
+        halved = [axis for axis in long if steps[axis] < 2 * finest]
+        if not halved:
+            break
+        strides.append(tuple(2 if axis in halved else 1 for axis in range(len(sides))))
+        for axis in halved:
+            sides[axis] = math.ceil(sides[axis] / 2)
+            steps[axis] *= 2
+    return tuple(strides)
+
+
+def estimate_memory_mib(
+    patch: Sequence[int],
+    batch: int,
+    features: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    in_channels: int,
+    classes: int,
+) -> int:
+    """Estimate the peak memory of one float32 training step of a U-Net++ with deep supervision, the largest we ship.
+
+    At each resolution but the coarsest it has a row of nodes; each joins what the row has so far with what comes up
+    from below, and convolves twice. For the way back, each convolution keeps its input and its normalised output; each
+    head keeps logits, probabilities and a one-hot label. Weights are counted six times: with gradient, two moments of
+    Adam, the moving average, and a buffer.
+
+    Returns:
+        MiB, the process itself included.
+    """
+    stages = len(strides)
+    voxels = float(math.prod(patch) * batch)
+    values, weights = voxels * in_channels, 0.0
+    kernel = 3 ** len(patch)
+    heads = max(stages - 1, 1)
+    values += voxels * classes * heads * 4
+    for stage in range(stages):
+        voxels /= math.prod(strides[stage])
+        width = features[stage]
+        below = features[stage - 1] if stage else in_channels
+        values += voxels * (below + 4 * width)
+        weights += kernel * width * (below + width)
+        for node in range(1, stages - stage):
+            joined = width * (node + 1)
+            # The upsampled tensor, the joined one, and two convolutions with their norms.
+            values += voxels * (width + joined + 4 * width)
+            weights += kernel * width * (joined + width) + 2 ** len(patch) * width * features[stage + 1]
+    return PROCESS_MIB + math.ceil((values * 4 + weights * 4 * 6) / 2**20)
+
+
+def _fit(patch: Sequence[float], strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Round the sides up to what the strides divide; a smaller scan is padded."""
+    divisors = [math.prod(axis) for axis in zip(*strides, strict=True)]
+    return tuple(
+        max(1, math.ceil(side / divisor - 1e-6)) * divisor for side, divisor in zip(patch, divisors, strict=True)
+    )
