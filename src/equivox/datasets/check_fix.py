@@ -1,0 +1,149 @@
+"""Repair what a check found repairable, in copies: the sources are never touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from equivox.atomic import atomic_path
+from equivox.datasets.check import CheckResult
+from equivox.datasets.check_case import Problem, Repair
+from equivox.datasets.cohort import TABLE_NAME, Cohort, row_faults, save_cohort, stored_path
+from equivox.errors import InputError
+from equivox.parallel import map_cases
+from equivox.volume import axis_codes, read_label_map, read_volume, reorient, write_label_map, write_volume
+
+FIXED_FOLDER, REPAIRS_NAME = "fixed", "repairs.csv"
+
+
+@dataclass(frozen=True)
+class RepairRecord:
+    """One repair, as a row of `repairs.csv`.
+
+    Attributes:
+        case_id: The case.
+        column: The column of `cohort.csv` that now names the copy.
+        repair: What was done, in words.
+        source: The file as it was, untouched.
+        fixed: The copy.
+    """
+
+    case_id: str
+    column: str
+    repair: str
+    source: str
+    fixed: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    case_id: str
+    column: str
+    repair: Repair
+    source: Path
+    reference: Path
+    modality: str
+    target: Path
+
+
+def fix_cohort(
+    cohort: Cohort, result: CheckResult, workers: int = 1
+) -> tuple[Cohort, tuple[RepairRecord, ...], tuple[str, ...]]:
+    """Mend every repairable problem in a copy, and point the cohort to the copies.
+
+    The copies lie in `fixed/`; what was done is added to `repairs.csv`; `cohort.csv` names the copies from then on.
+
+    Args:
+        cohort: The cohort that was checked.
+        result: What the check found.
+        workers: Processes to use.
+
+    Returns:
+        The cohort as saved, what was done, and one line for each repair that failed.
+
+    Raises:
+        InputError: If a row of the table is faulty: then it is not sure which file belongs to whom.
+    """
+    faults = row_faults(cohort)
+    if faults:
+        msg = f"{cohort.folder / TABLE_NAME}: {faults[0].what}; {faults[0].todo} before files are repaired"
+        raise InputError(msg)
+    jobs = [_job(cohort, problem) for problem in result.problems if problem.repair is not None]
+    outcomes = map_cases(_repair, jobs, workers=workers, description="Repairing")
+    table = cohort.table.copy()
+    records, failures = [], []
+    for outcome in outcomes:
+        if outcome.result is None:
+            failures.append(str(outcome.error))
+            continue
+        job = outcome.item
+        fixed_path = stored_path(job.target, cohort.folder)
+        table.loc[table["case_id"] == job.case_id, job.column] = fixed_path
+        records.append(RepairRecord(job.case_id, job.column, outcome.result, str(job.source), fixed_path))
+    if not records:
+        return cohort, (), tuple(failures)
+    _append(cohort.folder / REPAIRS_NAME, records)
+    fixed = replace(cohort, table=table)
+    save_cohort(fixed)
+    return fixed, tuple(records), tuple(failures)
+
+
+def load_repairs(folder: Path) -> tuple[RepairRecord, ...]:
+    """Read what was repaired in a cohort; empty where nothing was."""
+    path = folder / REPAIRS_NAME
+    if not path.is_file():
+        return ()
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    return tuple(RepairRecord(**{str(name): str(value) for name, value in row.items()}) for row in rows)
+
+
+def _job(cohort: Cohort, problem: Problem) -> _Job:
+    case, column = cohort.case(str(problem.case_id)), str(problem.column)
+    kind, _, name = column.partition(":")
+    return _Job(
+        case_id=case.case_id,
+        column=column,
+        repair=problem.repair or "copy_geometry",
+        source=case.images[name] if kind == "image" else case.labels[name],
+        reference=case.images[next(iter(cohort.config.channels))],
+        modality=cohort.config.channels[name].modality if kind == "image" else "OTHER",
+        target=cohort.folder / FIXED_FOLDER / f"{case.case_id}_{column.replace(':', '_').replace(' ', '_')}.nii.gz",
+    )
+
+
+def _repair(job: _Job) -> str:
+    """Write the mended copy and say in words what was done."""
+    if job.target == job.source:
+        msg = f"{job.source}: expected a file that was not repaired before, got a copy of ours; mend it by hand"
+        raise InputError(msg)
+    if job.repair == "replace_nonfinite":
+        return _replace_nonfinite(job.source, job.target, job.modality)
+    return _place_label(job.source, job.target, job.reference, turn=job.repair == "turn_axes")
+
+
+def _replace_nonfinite(source: Path, target: Path, modality: str) -> str:
+    volume = read_volume(source)
+    finite = np.isfinite(volume.array)
+    filler = volume.array[finite].min() if modality == "CT" else volume.array.dtype.type(0)
+    write_volume(volume.with_array(np.where(finite, volume.array, filler).astype(volume.array.dtype)), target)
+    return f"{int((~finite).sum())} voxels that were NaN or infinite set to {float(filler):g}"
+
+
+def _place_label(source: Path, target: Path, image: Path, *, turn: bool) -> str:
+    label, like = read_label_map(source), read_volume(image)
+    codes = axis_codes(like.affine)
+    off = label.grid.distance_mm(like.grid) if label.grid.shape == like.grid.shape else None
+    before = axis_codes(label.affine)
+    placed = reorient(label, codes) if turn else label
+    write_label_map(placed.array[0], like, target)
+    if turn:
+        return f"axes turned from {before} to {codes}"
+    return f"geometry of {image.name} copied; the corners were {off:.3g} mm off"
+
+
+def _append(path: Path, records: Sequence[RepairRecord]) -> None:
+    rows = pd.DataFrame([vars(record) for record in [*load_repairs(path.parent), *records]])
+    with atomic_path(path) as temporary:
+        rows.to_csv(temporary, index=False, lineterminator="\n")
