@@ -20,7 +20,7 @@ from torch import Tensor
 
 from equivox.atomic import atomic_path
 from equivox.datasets.prepare import PreparedGeometry
-from equivox.volume import turn_axes
+from equivox.volume.orientation import turn_axes
 
 # Rounding can lift an interpolated value above the maximum of what it lies between by about 1e-7.
 _ROUNDING_MARGIN = 1e-5

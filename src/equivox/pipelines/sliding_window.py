@@ -82,6 +82,61 @@ def sliding_window_logits(
         return result
 
 
+def sliding_window_probabilities(
+    networks: Sequence[Network],
+    image: Float[np.ndarray, "channels i j k"] | Float[Tensor, "channels i j k"],
+    plan: NetworkPlan,
+    *,
+    num_classes: int,
+    overlap: float = 0.5,
+    mirror_axes: Sequence[int] = (),
+    batch_size: int = 1,
+    bfloat16: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> Float[Tensor, "classes i j k"]:
+    """Return the mean of the class probabilities of several networks, such as those of the folds of one run.
+
+    Args:
+        networks: One or more; each as for `sliding_window_logits`.
+        image: As there, like every other argument.
+        plan: As there.
+        num_classes: As there.
+        overlap: As there.
+        mirror_axes: As there.
+        batch_size: As there.
+        bfloat16: As there.
+        on_progress: As there.
+
+    Returns:
+        Float32, on the image's grid; sums to one over the classes.
+
+    Raises:
+        ValueError: If there is no network, or as `sliding_window_logits`.
+    """
+    if not networks:
+        msg = "expected at least one network, got none; choose folds that are trained"
+        raise ValueError(msg)
+    mean: Tensor | None = None
+    for done, network in enumerate(networks):
+        logits = sliding_window_logits(
+            network,
+            image,
+            plan,
+            num_classes=num_classes,
+            overlap=overlap,
+            mirror_axes=mirror_axes,
+            batch_size=batch_size,
+            bfloat16=bfloat16,
+            on_progress=_part_of(on_progress, done, len(networks)),
+        )
+        with torch.inference_mode():
+            probabilities = softmax_(logits)
+            mean = probabilities if mean is None else mean.add_(probabilities)
+    with torch.inference_mode():
+        result: Tensor = mean.div_(len(networks)) if len(networks) > 1 else mean  # type: ignore[union-attr,assignment]
+        return result
+
+
 def softmax_(logits: Float[Tensor, "classes i j k"]) -> Float[Tensor, "classes i j k"]:
     """Turn logits into probabilities over the first axis, in place, and return them.
 
@@ -170,7 +225,7 @@ class _Windows:
     @staticmethod
     def over(shape: tuple[int, ...], plan: NetworkPlan, overlap: float) -> "_Windows":
         slice_axis = plan.slice_axis if plan.dimensions == 2 else None
-        axes = tuple(axis for axis in range(3) if axis != slice_axis)
+        axes = plan.scan_axes
         along = tuple(
             _Axis.over(shape[axis], patch, overlap) for axis, patch in zip(axes, plan.patch_size, strict=True)
         )
