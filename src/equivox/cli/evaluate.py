@@ -1,0 +1,186 @@
+"""`equivox evaluate`: score predictions, group by group, and write the report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from equivox.pipelines.evaluate import Evaluation
+
+
+def evaluate(
+    predictions: Annotated[
+        Path,
+        typer.Option("--predictions", help="The folder of predicted label maps, of 'equivox predict' or any tool."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the report and its tables.")],
+    cohort: Annotated[Path | None, typer.Option("--cohort", help="The cohort folder with the references.")] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option("--references", help="Without a cohort: a folder of masks named like the predictions."),
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="With --references: a CSV or TSV with one row a case.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Its column of case ids (the file names).")] = None,
+    patient: Annotated[
+        str | None, typer.Option("--patient", help="Its column of patients. [default: each case is a patient]")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", help="A column of it to report by; may be given again.")
+    ] = None,
+    continuous: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--continuous", metavar="COLUMN=EDGES", help="A column of numbers to report by, such as age=40,65."
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="VALUE=NAME,...",
+            help="With --references: what the values mean, such as 1=liver,2=tumour. [default: as found]",
+        ),
+    ] = None,
+    nominal_spacing: Annotated[
+        bool, typer.Option("--nominal-spacing", help="With --references: voxel sizes are not real; report voxels.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="Of the surface score NSD, in mm (in voxels where sizes are not real).", min=0)
+    ] = 2.0,
+    margin: Annotated[float, typer.Option(help="The difference in mean Dice that matters.")] = 0.05,
+    empty: Annotated[
+        str, typer.Option(help="Structures missing from a mask: penalise, perfect or exclude; see the guide.")
+    ] = "penalise",
+    hd95: Annotated[str, typer.Option(help="Convention of HD95: directed_max or pooled.")] = "directed_max",
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that score cases.", min=1)] = 1,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring predictions on another grid onto the reference's, and say so.")
+    ] = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Leave out and list cases that cannot be scored.")
+    ] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Also write the figures (SVG, PNG) and tables (CSV, LaTeX) for papers.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Score predictions against references, patient by patient and group by group, and write the report.
+
+    Give --cohort, or --references with --groups. A missing prediction counts as a failure. Ends with 2 and writes
+    nothing when a case cannot be scored, unless --allow-partial is given.
+    """
+    from equivox.options import parse_options
+    from equivox.pipelines.evaluate import EvaluateOptions
+    from equivox.pipelines.evaluate import evaluate as run_evaluation
+
+    values = {"tolerance": tolerance, "margin": margin, "empty": empty, "hd95": hd95, "seed": seed}
+    evaluation = run_evaluation(
+        out,
+        predictions=predictions,
+        cohort=cohort,
+        references=references,
+        groups=groups,
+        key=key,
+        patient=patient,
+        attributes=attribute or [],
+        continuous=_edges(continuous or []),
+        classes=_classes(classes),
+        nominal_spacing=nominal_spacing,
+        options=parse_options(EvaluateOptions, values, "options"),
+        workers=workers,
+        overwrite=overwrite,
+        resample=resample,
+        allow_partial=allow_partial,
+        figures=figures,
+    )
+    if json_output:
+        import json
+
+        typer.echo(json.dumps(evaluation.summary, indent=2, ensure_ascii=False))
+    else:
+        _show(evaluation)
+
+
+def _edges(texts: list[str]) -> dict[str, tuple[float, ...]]:
+    from equivox.errors import InputError
+
+    result = {}
+    for text in texts:
+        column, equals, edges = text.rpartition("=")
+        try:
+            result[column] = tuple(float(edge) for edge in edges.split(","))
+        except ValueError:
+            equals = ""
+        if not equals or not column:
+            msg = f"--continuous {text}: expected a column and the edges of its groups; write for example age=40,65"
+            raise InputError(msg)
+    return result
+
+
+def _classes(text: str | None) -> dict[int, str] | None:
+    from equivox.errors import InputError
+
+    if text is None:
+        return None
+    result: dict[int, str] = {}
+    for part in text.split(","):
+        value, equals, name = (piece.strip() for piece in part.partition("="))
+        if not equals or not name or not value.isdigit() or int(value) == 0 or int(value) in result:
+            msg = (
+                f"--classes {text}: expected values above 0, each once, with a name; write for example 1=liver,2=tumour"
+            )
+            raise InputError(msg)
+        result[int(value)] = name
+    if len(set(result.values())) < len(result):
+        msg = f"--classes {text}: expected a name of its own for each value, got one twice; merge the classes first"
+        raise InputError(msg)
+    return result
+
+
+def _show(evaluation: "Evaluation") -> None:
+    """Print the scores, the answers and where the report is."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(soft_wrap=True)
+    for table in evaluation.summary["tables"]:
+        console.print(_score_table(table, evaluation.summary["settings"]))
+        failure = table["failure_rate"]
+        if failure["value"] is not None:
+            threshold = evaluation.summary["settings"]["failure_threshold"]
+            console.print(f"Below a Dice of {threshold:g}: {failure['failed']} of {failure['patients']} patients.")
+        for attribute in table["attributes"]:
+            console.print(f"[bold]{escape(attribute['name'])}[/]: {escape(attribute['verdict']['sentence'])}")
+    left_out = evaluation.summary["left_out"]
+    counts = {
+        "left out": len(left_out["excluded_cases"]),
+        "without a prediction, counted as failures": len(left_out["missing_predictions"]),
+        "predictions without a reference": len(left_out["extra_predictions"]),
+    }
+    for words, count in counts.items():
+        if count:
+            console.print(f"Cases {words}: {count}")
+    console.print(f"Report: {escape(str(evaluation.report))}")
+
+
+def _score_table(table: dict[str, Any], settings: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    names = {"test": "test cases", "out_of_fold": "out-of-fold cases", "all": "all cases"}
+    level = f"{100 * settings['confidence']:g} %"
+    shown = Table(title=f"{names[table['role']]}: {table['patients']} patients, {table['cases']} cases")
+    for head in ("score", "unit", "mean", f"{level} interval", "median", "worst decile", "patients"):
+        shown.add_column(head, justify="left" if head in {"score", "unit"} else "right")
+    for name, metric in table["overall"].items():
+        digits = 3 if metric["unit"] == "" else 2
+        interval = "-" if metric["low"] is None else f"{metric['low']:.{digits}f} to {metric['high']:.{digits}f}"
+        numbers = [
+            "-" if metric[key] is None else f"{metric[key]:.{digits}f}" for key in ("mean", "median", "worst_decile")
+        ]
+        shown.add_row(name, metric["unit"], numbers[0], interval, *numbers[1:], str(metric["patients"]))
+    return shown

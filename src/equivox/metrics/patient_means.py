@@ -1,0 +1,38 @@
+"""From the scores of structures to one value a patient."""
+
+import numpy as np
+import pandas as pd
+
+
+def patient_values(rows: "pd.DataFrame", score: str) -> "pd.Series[float]":
+    """Return one value a patient: the mean over the patient's cases of the mean over each case's classes.
+
+    The nesting is fixed before anything is scored. A class that a case's empty masks leave without a score counts
+    nowhere, and a case without any scored class counts nowhere; so a patient with one small and one large case, or
+    with cases that show different classes, is still one patient with one value.
+
+    Args:
+        rows: One row a case and class, with the columns `patient_id`, `case_id` and `score` (NaN where not defined).
+        score: The column to reduce.
+
+    Returns:
+        The values by patient, sorted by the patient's id; patients without any score are missing.
+
+    Example:
+        >>> rows = pd.DataFrame({
+        ...     "patient_id": ["p", "p", "p", "q"], "case_id": ["p1", "p1", "p2", "q1"],
+        ...     "class": ["liver", "tumour", "liver", "liver"], "dice": [0.9, 0.7, 0.6, np.nan],
+        ... })
+        >>> patient_values(rows, "dice").round(6).to_dict()
+        {'p': 0.7}
+    """
+    cases = case_values(rows, score).reset_index()
+    values: pd.Series[float] = cases.groupby("patient_id", sort=True)[score].mean()
+    return values
+
+
+def case_values(rows: "pd.DataFrame", score: str) -> "pd.Series[float]":
+    """Return one value a case, the mean over its classes, by patient and case; cases without any score are missing."""
+    defined = rows[np.isfinite(rows[score].astype(float))]
+    values: pd.Series[float] = defined.groupby(["patient_id", "case_id"], sort=True)[score].mean()
+    return values

@@ -1,0 +1,226 @@
+"""The answer for one attribute, by a rule that is fixed before anything is scored."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from equivox.metrics.bootstrap import MINIMUM_PATIENTS
+from equivox.metrics.permutation import Contrast
+
+Answer = Literal["difference", "ruled_out", "no_evidence", "cannot_say"]
+
+ANSWERS: Final[dict[Answer, str]] = {
+    "difference": "Evidence of a difference",
+    "ruled_out": "A difference larger than {margin} is ruled out",
+    "no_evidence": "No evidence of a difference",
+    "cannot_say": "Cannot say",
+}
+"""The words of each answer."""
+
+RULE: Final = (
+    "1. Evidence of a difference: the adjusted p-value of a group against the rest is below {level}. "
+    "2. Cannot say: a group has fewer than {minimum} patients, or there are not two groups. "
+    "3. A difference larger than {margin} is ruled out: the simultaneous interval of every group lies inside "
+    "±{margin}. "
+    "4. Cannot say: the smallest gap that the test could have seen is above {twice} for a group. "
+    "5. Otherwise: no evidence of a difference, given with that smallest gap. The first that holds is the answer."
+)
+"""The rule in words, in its order."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for one attribute.
+
+    Attributes:
+        attribute: The attribute.
+        answer: One of four; `ANSWERS` has their words.
+        sentence: The answer in full, for a reader.
+        group: The group that the answer turns on, None where there is none.
+        difference: Mean of that group minus mean of the rest, None where it was not tested; likewise the others.
+        low: Lower end of the simultaneous interval.
+        high: Upper end.
+        p_adjusted: p-value, adjusted for all contrasts of all attributes.
+        detectable_gap: The smallest gap that the test could have seen.
+        patients_needed: For "cannot say": patients of the group that would be needed, the rest growing alike.
+    """
+
+    attribute: str
+    answer: Answer
+    sentence: str
+    group: str | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_adjusted: float | None = None
+    detectable_gap: float | None = None
+    patients_needed: int | None = None
+
+
+def verdict(
+    attribute: str,
+    sizes: Mapping[str, int],
+    contrasts: Sequence[Contrast],
+    needed: Callable[[str], int],
+    *,
+    margin: float = 0.05,
+    minimum: int = MINIMUM_PATIENTS,
+    confidence: float = 0.95,
+) -> Verdict:
+    """Answer whether an attribute's groups differ, see `RULE`.
+
+    A small group comes before "ruled out", as nothing has been ruled out for that group, and after "evidence of a
+    difference", as what was found in the larger groups stands.
+
+    Args:
+        attribute: The attribute.
+        sizes: Group -> its patients, for every group that has any.
+        contrasts: Those of this attribute's groups that were tested.
+        needed: Group -> patients of it that would be needed for a gap of twice the margin to be seen.
+        margin: The difference in mean Dice that matters, delta.
+        minimum: A group of fewer patients is not judged.
+        confidence: One minus the level of the test.
+    """
+    small = {group: n for group, n in sizes.items() if n < minimum}
+    found = [contrast for contrast in contrasts if contrast.p_adjusted < 1 - confidence - 1e-12]
+    if found:
+        return _difference(attribute, found, small, confidence, minimum)
+    if len(sizes) < 2:
+        words = "only one group has patients" if sizes else "no patient's group is known"
+        return Verdict(attribute, "cannot_say", f"{ANSWERS['cannot_say']}: {words}.", next(iter(sizes), None))
+    if small or not contrasts:
+        return _too_small(attribute, small or dict(sizes), contrasts, needed, margin, minimum)
+    widest = max(contrasts, key=lambda contrast: max(-contrast.low, contrast.high))
+    if max(-widest.low, widest.high) < margin:
+        sentence = (
+            f"{ANSWERS['ruled_out'].format(margin=f'{margin:g}')}: every group's difference to the rest lies inside "
+            f"±{margin:g} ({_level(confidence)}); the widest is that of {_quoted(widest.group)}, "
+            f"{_interval(widest)}."
+        )
+        return _answer("ruled_out", sentence, widest)
+    coarsest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
+    if coarsest.detectable_gap > 2 * margin:
+        return _too_coarse(coarsest, needed(coarsest.group), margin)
+    lowest = min(contrasts, key=lambda contrast: contrast.difference)
+    sentence = (
+        f"{ANSWERS['no_evidence']}: {_quoted(lowest.group)} scores {_amount(lowest)} than the rest "
+        f"({_level(confidence)} {_interval(lowest)}, {_p(lowest.p_adjusted)}). The smallest gap we could have seen is "
+        f"{coarsest.detectable_gap:.2f}; a smaller one may be there."
+    )
+    return _answer("no_evidence", sentence, lowest, detectable_gap=coarsest.detectable_gap)
+
+
+def _difference(
+    attribute: str, found: Sequence[Contrast], small: Mapping[str, int], confidence: float, minimum: int
+) -> Verdict:
+    lowest = min(found, key=lambda contrast: contrast.difference)
+    chosen = lowest if lowest.difference < 0 else max(found, key=lambda contrast: contrast.difference)
+    sentence = (
+        f"{ANSWERS['difference']}: {_quoted(chosen.group)} scores {_amount(chosen)} in mean Dice than the rest "
+        f"({_level(confidence)} {_interval(chosen)}, {_p(chosen.p_adjusted)})."
+    )
+    others = [
+        f"{_quoted(contrast.group)} {_amount(contrast)}"
+        for contrast in found
+        if contrast is not chosen and contrast.rest_patients != chosen.patients
+    ]
+    if others:
+        sentence += f" Also: {', '.join(others)}."
+    if small:
+        sentence += f" Not judged, with fewer than {minimum} patients: {_counted(small)}."
+    return _answer("difference", sentence, chosen, attribute=attribute)
+
+
+def _too_small(
+    attribute: str,
+    small: Mapping[str, int],
+    contrasts: Sequence[Contrast],
+    needed: Callable[[str], int],
+    margin: float,
+    minimum: int,
+) -> Verdict:
+    smallest = min(small, key=lambda group: (small[group], group))
+    enough = needed(smallest)
+    if small[smallest] >= minimum:
+        sentence = f"{ANSWERS['cannot_say']}: no group has {minimum} patients on both sides of the comparison."
+    else:
+        sentence = (
+            f"{ANSWERS['cannot_say']}: fewer than {minimum} patients in {_counted(small)}. To see a gap of "
+            f"{2 * margin:g}, about {enough} patients of {_quoted(smallest)} would be needed, the rest growing alike."
+        )
+    if contrasts:
+        largest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
+        sentence += (
+            " Among the groups that are large enough there is no evidence of a difference; the smallest gap we could "
+            f"have seen is {largest.detectable_gap:.2f}."
+        )
+    return Verdict(attribute, "cannot_say", sentence, smallest, patients_needed=enough)
+
+
+def _too_coarse(coarsest: Contrast, enough: int, margin: float) -> Verdict:
+    sentence = (
+        f"{ANSWERS['cannot_say']}: the smallest gap we could have seen is {coarsest.detectable_gap:.2f} "
+        f"({_quoted(coarsest.group)}, {coarsest.patients} patients), more than {2 * margin:g}. To see a gap of "
+        f"{2 * margin:g}, about {enough} patients of {_quoted(coarsest.group)} would be needed, the rest growing alike."
+    )
+    return _answer("cannot_say", sentence, coarsest, patients_needed=enough)
+
+
+def _answer(
+    answer: Answer,
+    sentence: str,
+    contrast: Contrast,
+    *,
+    attribute: str | None = None,
+    detectable_gap: float | None = None,
+    patients_needed: int | None = None,
+) -> Verdict:
+    return Verdict(
+        attribute or contrast.attribute,
+        answer,
+        sentence,
+        contrast.group,
+        contrast.difference,
+        contrast.low,
+        contrast.high,
+        contrast.p_adjusted,
+        contrast.detectable_gap if detectable_gap is None else detectable_gap,
+        patients_needed,
+    )
+
+
+def _quoted(group: str) -> str:
+    return f"'{group}'"
+
+
+def _counted(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{_quoted(group)} ({n})" for group, n in sizes.items())
+
+
+def _amount(contrast: Contrast) -> str:
+    digits = _digits(contrast)
+    direction = "lower" if contrast.difference < 0 else "higher"
+    return f"{abs(contrast.difference):.{digits}f} {direction}"
+
+
+def _interval(contrast: Contrast) -> str:
+    digits = _digits(contrast)
+    return f"{_signed(contrast.low, digits)} to {_signed(contrast.high, digits)}"
+
+
+def _digits(contrast: Contrast) -> int:
+    """Return the decimals that the interval supports."""
+    return 3 if contrast.high - contrast.low < 0.02 else 2
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{value:+.{digits}f}"
+    return text.lstrip("+-") if not text.strip("+-0.") else text.replace("-", "−")
+
+
+def _level(confidence: float) -> str:
+    return f"simultaneous {100 * confidence:g} % interval"
+
+
+def _p(p: float) -> str:
+    return "adjusted p < 0.001" if p < 0.001 else f"adjusted p = {p:.{3 if p < 0.1 else 2}f}"

@@ -1,0 +1,394 @@
+"""Score predictions against references, patient by patient and group by group, and write the report."""
+
+import datetime
+import hashlib
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from equivox import __version__
+from equivox.atomic import atomic_folder, write_text
+from equivox.errors import InputError
+from equivox.hashing import file_sha256
+from equivox.metrics.groups import one_group_per_patient
+from equivox.parallel import map_cases
+from equivox.pipelines.evaluation_cases import SCORES, CaseResult, ScoringTask, label_values_in, score_one
+from equivox.pipelines.evaluation_methods import describe_methods
+from equivox.pipelines.evaluation_options import EvaluateOptions
+from equivox.pipelines.evaluation_overlays import choose_overlays
+from equivox.pipelines.evaluation_sources import ROLES, EvaluationSource, ScoredCase, cohort_source, folder_source
+from equivox.pipelines.evaluation_tables import GROUP_PREFIX, build_table, group_rows
+from equivox.reports.page import write_report
+
+logger = logging.getLogger(__name__)
+
+CASES, SUMMARY, GROUPS, REPORT = "cases.csv", "summary.json", "groups.csv", "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        folder: Holds `cases.csv`, `summary.json`, `groups.csv` and `report.html`.
+        summary: What `summary.json` holds.
+        cases: What `cases.csv` holds: one row a case and class.
+        groups: What `groups.csv` holds: one row a table, attribute and group.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    cases: pd.DataFrame
+    groups: pd.DataFrame
+
+    @property
+    def report(self) -> Path:
+        """The report, to be opened in a browser."""
+        return self.folder / REPORT
+
+
+def evaluate(
+    out: Path,
+    *,
+    predictions: Path,
+    cohort: Path | None = None,
+    references: Path | None = None,
+    groups: Path | None = None,
+    key: str | None = None,
+    patient: str | None = None,
+    attributes: Sequence[str] = (),
+    continuous: Mapping[str, tuple[float, ...]] | None = None,
+    classes: Mapping[int, str] | None = None,
+    nominal_spacing: bool = False,
+    options: EvaluateOptions | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    resample: bool = False,
+    allow_partial: bool = False,
+    figures: bool = False,
+) -> Evaluation:
+    """Score predictions and write the report by group.
+
+    Either of a cohort folder (`cohort`), or of two folders of masks (`references`, `predictions`) and, to report by
+    group, a table (`groups`). Nothing is written unless everything is: `out` appears whole.
+
+    Args:
+        out: The folder to make.
+        predictions: Folder of predicted label maps, of any tool; `labels.json` in it says what their values mean where
+            they are not those of the references, `predictions.csv` which cases no network was trained on.
+        cohort: A cohort folder.
+        references: Folder of reference masks named like the predictions, instead of a cohort.
+        groups: With `references`: CSV or TSV with a row a case.
+        key: Its column of case ids.
+        patient: Its column of patients.
+        attributes: Its columns to report by.
+        continuous: Its columns of numbers to report by, with the inner edges of their groups.
+        classes: With `references`: value in the masks -> class name; else every value but 0 is a class.
+        nominal_spacing: With `references`: voxel sizes are not real; everything is then in voxels.
+        options: Margin, tolerance, empty-mask policy, draws, seed.
+        workers: Processes; 1 works in this one.
+        overwrite: Replace an earlier evaluation at `out`.
+        resample: Bring a prediction on another grid onto the reference's by nearest neighbour, and say so.
+        allow_partial: Leave out cases that cannot be scored, and list them, instead of stopping.
+        figures: Also write the figures and the tables for papers.
+
+    Raises:
+        InputError: If the inputs do not fit together, or a case cannot be scored; each such case is logged on a line of
+            its own before.
+    """
+    options = options or EvaluateOptions()
+    _check_out(out, overwrite=overwrite)
+    if (cohort is None) == (references is None):
+        msg = "--cohort and --references: expected one of the two, got both or none; choose one"
+        raise InputError(msg)
+    if cohort is not None:
+        if groups or key or patient or attributes or continuous or classes or nominal_spacing:
+            msg = (
+                "--cohort: expected no --groups, --key, --patient, --attribute, --continuous, --class or "
+                "--nominal-spacing beside it; they go with --references, as a cohort declares them in cohort.yaml"
+            )
+            raise InputError(msg)
+        source = cohort_source(cohort, predictions)
+    elif references is not None:
+        source = folder_source(
+            references,
+            predictions,
+            groups=groups,
+            key=key,
+            patient=patient,
+            attributes=attributes,
+            continuous=continuous,
+            classes=classes,
+            nominal_spacing=nominal_spacing,
+        )
+    source = _with_classes(source, workers)
+    tasks = _tasks(source, options, resample=resample)
+    results, source = _score(source, tasks, workers, allow_partial=allow_partial)
+    units = _units(results)
+    rows = _rows(source, results)
+    tables = _tables(source, rows, units, options)
+    summary = _summary(source, rows, results, tables, units, options)
+    evaluation = Evaluation(out, summary, _case_table(rows, units), group_rows(tables))
+    overlays = choose_overlays(source, tasks, rows, tables[0]["role"], options.primary_endpoint)
+    with atomic_folder(out) as folder:
+        evaluation.cases.to_csv(folder / CASES, index=False, lineterminator="\n")
+        evaluation.groups.to_csv(folder / GROUPS, index=False, lineterminator="\n")
+        write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_report(
+            folder / REPORT,
+            summary=summary,
+            cases=evaluation.cases,
+            groups=evaluation.groups,
+            overlays=overlays,
+            figures=folder / "figures" if figures else None,
+        )
+    return evaluation
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    is_evaluation = (out / SUMMARY).is_file() and (out / CASES).is_file()
+    empty = out.is_dir() and not any(out.iterdir())
+    if is_evaluation and not overwrite:
+        msg = f"{out}: expected a new folder, got an earlier evaluation; add --overwrite to replace it"
+        raise InputError(msg)
+    # Only an evaluation is ever replaced, whatever --overwrite says.
+    if not is_evaluation and not empty:
+        msg = f"{out}: expected a new folder, got one in use by something else; choose another with --out"
+        raise InputError(msg)
+
+
+def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
+    """Let the reference masks tell their classes, where nobody else does."""
+    if source.classes is not None:
+        return source
+    outcomes = map_cases(
+        label_values_in, [case.reference for case in source.cases], workers=workers, description="Finding classes"
+    )
+    values = sorted({value for outcome in outcomes for value in outcome.result or ()})
+    if not values:
+        failed = next((outcome.error for outcome in outcomes if outcome.error), None)
+        msg = failed or f"{source.cases[0].reference.parent}: expected masks with a class, got only 0; check the folder"
+        raise InputError(msg)
+    names = source.prediction_values or {}
+    classes = {names.get(value, f"label {value}"): index for index, value in enumerate(values, 1)}
+    note = f"Classes as found in the reference masks: {', '.join(map(str, values))}."
+    return replace(
+        source,
+        classes=classes,
+        reference_values={0: 0} | {value: index for index, value in enumerate(values, 1)},
+        notes=(*source.notes, note),
+    )
+
+
+def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool) -> dict[str, ScoringTask]:
+    classes, reference_values = source.classes or {}, source.reference_values or {}
+    prediction_values = reference_values
+    if source.prediction_values is not None:
+        # A class that the references do not know counts as background: it was not asked for.
+        named = {value: classes.get(name, 0) for value, name in source.prediction_values.items()}
+        prediction_values = {0: 0} | named
+        if not any(named.values()):
+            msg = (
+                f"labels.json: expected names of the classes {list(classes)}, got "
+                f"{list(source.prediction_values.values())}; rename them"
+            )
+            raise InputError(msg)
+    return {
+        case.case_id: ScoringTask(
+            case.case_id,
+            case.reference,
+            case.prediction,
+            classes,
+            reference_values,
+            prediction_values,
+            source.nominal_spacing,
+            options.tolerance,
+            options.empty,
+            options.hd95,
+            resample,
+        )
+        for case in source.cases
+    }
+
+
+def _score(
+    source: EvaluationSource, tasks: Mapping[str, ScoringTask], workers: int, *, allow_partial: bool
+) -> tuple[dict[str, CaseResult], EvaluationSource]:
+    outcomes = map_cases(score_one, list(tasks.values()), workers=workers, description="Scoring")
+    results: dict[str, CaseResult] = {}
+    errors: dict[str, str] = {}
+    for outcome in outcomes:
+        if outcome.result is None:
+            errors[outcome.item.case_id] = outcome.error or "unknown error"
+        else:
+            results[outcome.item.case_id] = outcome.result
+    for case_id, error in errors.items():
+        logger.error("case %s: %s", case_id, error)
+    if errors and not allow_partial:
+        first_id, first = next(iter(errors.items()))
+        if len(errors) == 1:
+            raise InputError(f"case {first_id}: {first}; or add --allow-partial to leave the case out and list it")
+        msg = (
+            f"{len(errors)} of {len(tasks)} cases: expected masks that can be compared, got the errors above, such as "
+            f"{first_id}: {first}; mend them, or add --allow-partial to leave those cases out and list them"
+        )
+        raise InputError(msg)
+    if not results:
+        msg = f"expected at least one case that can be scored, got {len(errors)} errors; mend them first"
+        raise InputError(msg)
+    kept = tuple(case for case in source.cases if case.case_id in results)
+    excluded = dict(source.excluded) | {case_id: f"could not be scored: {error}" for case_id, error in errors.items()}
+    return results, replace(source, cases=kept, excluded=excluded)
+
+
+def _units(results: Mapping[str, CaseResult]) -> dict[str, str]:
+    """Return the unit of each score, which must be the same for all cases."""
+    kinds = Counter((result.length_unit, result.volume_unit) for result in results.values())
+    if len(kinds) > 1:
+        lengths = {length for length, _ in kinds}
+        odd = next(case for case, r in results.items() if (r.length_unit, r.volume_unit) != kinds.most_common(1)[0][0])
+        what = "some with known voxel sizes and some without" if len(lengths) > 1 else "both 2D and 3D images"
+        msg = f"case {odd}: expected all cases alike, got {what}; declare nominal spacing to have all in voxels"
+        raise InputError(msg)
+    ((length, volume),) = kinds
+    return dict.fromkeys(("dice", "iou", "nsd"), "") | {"hd95": length, "assd": length, "volume_error": volume}
+
+
+def _rows(source: EvaluationSource, results: Mapping[str, CaseResult]) -> pd.DataFrame:
+    """Return one row a case and class, with the group of each attribute."""
+    rows = []
+    for case in source.cases:
+        head = {"case_id": case.case_id, "patient_id": case.patient_id, "role": case.role}
+        groups = {GROUP_PREFIX + name: case.groups.get(name) for name in source.attributes}
+        rows += [head | row | groups for row in results[case.case_id].rows]
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(SCORES, "float64"))
+
+
+def _case_table(rows: pd.DataFrame, units: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows as `cases.csv` has them: the unit of each column is in its name."""
+    length, volume = units["hd95"], units["volume_error"]
+    names = {"hd95": f"hd95_{length}", "assd": f"assd_{length}", "volume_error": f"volume_error_{volume}"}
+    if volume == "voxels":
+        rows = rows.drop(columns=["reference", "prediction"])
+    else:
+        names |= {"reference": f"reference_{volume}", "prediction": f"prediction_{volume}"}
+    head = ["case_id", "patient_id", "role", "class", "outcome", "penalised", *SCORES]
+    head += [name for name in ("reference", "prediction", "reference_voxels", "prediction_voxels") if name in rows]
+    attributes = [str(name) for name in rows.columns if str(name).startswith(GROUP_PREFIX)]
+    return rows[[*head, *attributes]].rename(columns=names)
+
+
+def _tables(
+    source: EvaluationSource, rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions
+) -> list[dict[str, Any]]:
+    present = [role for role in ROLES if (rows["role"] == role).any()]
+    return [
+        build_table(
+            rows[rows["role"] == role],
+            role=role,
+            headline=role == present[0],
+            attributes=source.attributes,
+            units=units,
+            options=options,
+        )
+        for role in present
+    ]
+
+
+def _summary(
+    source: EvaluationSource,
+    rows: pd.DataFrame,
+    results: Mapping[str, CaseResult],
+    tables: Sequence[dict[str, Any]],
+    units: Mapping[str, str],
+    options: EvaluateOptions,
+) -> dict[str, Any]:
+    settings = options.model_dump(mode="json")
+    settings["empty_policy"] = settings.pop("empty")
+    settings |= {"distance_unit": units["hd95"], "volume_unit": units["volume_error"]}
+    summary = {
+        "schema_version": 1,
+        "equivox_version": __version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cohort": {
+            "name": source.name,
+            "classes": list(source.classes or ()),
+            "patients": int(rows["patient_id"].nunique()),
+            "cases": int(rows["case_id"].nunique()),
+            "nominal_spacing": units["hd95"] == "voxels",
+        },
+        "model": dict(source.model),
+        "settings": settings,
+        "tables": list(tables),
+        "left_out": _left_out(source, rows, results),
+        "inputs": _hashes(source, results),
+        "methods": describe_methods(options, units, tables, source.notes),
+    }
+    plain: dict[str, Any] = _plain(summary)
+    return plain
+
+
+def _left_out(source: EvaluationSource, rows: pd.DataFrame, results: Mapping[str, CaseResult]) -> dict[str, Any]:
+    outcomes = {
+        outcome: {
+            str(name): int((part["outcome"] == outcome).sum()) for name, part in rows.groupby("class", sort=False)
+        }
+        for outcome in ("both_empty", "missed", "false_positive", "no_prediction")
+    }
+    conflicts, unknown = {}, {}
+    patients = [case.patient_id for case in source.cases]
+    for name in source.attributes:
+        groups, conflicting = one_group_per_patient(patients, [case.groups.get(name) for case in source.cases])
+        unknown[name] = sum(group is None for group in groups.values())
+        if conflicting:
+            conflicts[name] = conflicting
+    return {
+        "excluded_cases": [{"case_id": case_id, "reason": reason} for case_id, reason in source.excluded.items()],
+        "missing_predictions": list(source.missing_predictions),
+        "extra_predictions": list(source.extra_predictions),
+        **outcomes,
+        "repairs": [
+            {"case_id": case.case_id, "repair": repair}
+            for case in source.cases
+            for repair in results[case.case_id].repairs
+        ],
+        "unknown_group": unknown,
+        "conflicting_groups": conflicts,
+    }
+
+
+def _hashes(source: EvaluationSource, results: Mapping[str, CaseResult]) -> dict[str, str]:
+    """Return one hash for all references and one for all predictions, and those of the tables."""
+    hashes = {path.name: file_sha256(path) for path in source.files if path.is_file()}
+    for index, kind in enumerate(("references", "predictions")):
+        whole = hashlib.sha256()
+        for case_id in sorted(results):
+            whole.update(f"{case_id}\0{results[case_id].hashes[index]}\n".encode())
+        hashes[kind] = whole.hexdigest()
+    return hashes
+
+
+def _plain(value: Any) -> Any:
+    """Return plain values for JSON: no numpy scalars, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+__all__ = ["EvaluateOptions", "Evaluation", "ScoredCase", "evaluate"]

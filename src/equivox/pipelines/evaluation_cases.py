@@ -1,0 +1,230 @@
+"""Score one case: read both masks, bring their values to class indices, compare on the reference's grid."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Integer
+
+from equivox.errors import InputError
+from equivox.hashing import file_sha256
+from equivox.metrics.case_scores import score_case
+from equivox.metrics.empty import EmptyPolicy
+from equivox.metrics.surface import HD95Convention
+from equivox.volume.reading import read_label_map
+from equivox.volume.resample import resample_to_grid
+from equivox.volume.volume import Volume
+
+SCORES = ("dice", "iou", "nsd", "hd95", "assd", "volume_error")
+"""The scores of each structure, in the order to show them."""
+
+LengthUnit = Literal["mm", "voxels"]
+VolumeUnit = Literal["ml", "mm2", "voxels"]
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """All that a worker needs to score one case.
+
+    Attributes:
+        case_id: The case.
+        reference: File of the reference mask.
+        prediction: File of the predicted mask, or None where it is missing.
+        classes: Class name -> index.
+        reference_values: Value in the reference file -> index.
+        prediction_values: Value in the predicted file -> index.
+        in_voxels: Score with voxels of side 1, as the sizes in the files are not real.
+        tolerance: Of NSD, in mm or voxels.
+        empty: The policy for empty masks.
+        hd95: The convention of HD95.
+        resample: Bring a prediction on another grid onto the reference's.
+    """
+
+    case_id: str
+    reference: Path
+    prediction: Path | None
+    classes: Mapping[str, int]
+    reference_values: Mapping[int, int]
+    prediction_values: Mapping[int, int]
+    in_voxels: bool
+    tolerance: float
+    empty: EmptyPolicy
+    hd95: HD95Convention
+    resample: bool
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The scores of one case.
+
+    Attributes:
+        case_id: The case.
+        length_unit: Of the distances.
+        volume_unit: Of the volumes; ``mm2`` for a 2D image, which has areas.
+        rows: One row a class: class, outcome, penalised, the `SCORES`, and both volumes in units and voxels.
+        repairs: What had to be mended in either file.
+        hashes: SHA-256 of the reference and of the prediction (empty where it is missing).
+    """
+
+    case_id: str
+    length_unit: LengthUnit
+    volume_unit: VolumeUnit
+    rows: tuple[dict[str, Any], ...]
+    repairs: tuple[str, ...]
+    hashes: tuple[str, str]
+
+
+def score_one(task: ScoringTask) -> CaseResult:
+    """Read and score one case.
+
+    A missing prediction is a failure of every class: Dice, IoU and NSD 0, and the image's diagonal in each distance.
+
+    Raises:
+        InputError: If a file cannot be read, holds a value that is no class, or lies on another grid.
+    """
+    reference, prediction, repairs = read_pair(task)
+    grid = reference.grid
+    in_voxels = task.in_voxels or not reference.spacing_known
+    spacing = (1.0, 1.0, 1.0) if in_voxels else grid.spacing_mm
+    truth = reference.array[0]
+    length: LengthUnit = "voxels" if in_voxels else "mm"
+    volume: VolumeUnit = "voxels" if in_voxels else "mm2" if reference.dimensions == 2 else "ml"
+    per_voxel = 1.0 if in_voxels else math.prod(spacing) / (1000.0 if volume == "ml" else 1.0)
+    if prediction is None:
+        rows = _failed_rows(truth, task, spacing)
+    else:
+        scores = score_case(
+            truth,
+            prediction.array[0],
+            classes=task.classes,
+            spacing_mm=spacing,
+            tolerance_mm=task.tolerance,
+            empty=task.empty,
+            hd95=task.hd95,
+        )
+        rows = [
+            {
+                "class": score.class_name,
+                "outcome": score.outcome,
+                "penalised": score.penalised,
+                "dice": score.dice,
+                "iou": score.iou,
+                "nsd": score.nsd,
+                "hd95": score.hd95_mm,
+                "assd": score.assd_mm,
+                "reference_voxels": score.reference_voxels,
+                "prediction_voxels": score.prediction_voxels,
+                "has_volume_error": score.volume_error_mm3 is not None,
+            }
+            for score in scores
+        ]
+    for row in rows:
+        difference = (row["prediction_voxels"] - row["reference_voxels"]) * per_voxel
+        row["volume_error"] = difference if row.pop("has_volume_error") else None
+        row["reference"] = row["reference_voxels"] * per_voxel
+        row["prediction"] = row["prediction_voxels"] * per_voxel
+    hashes = (file_sha256(task.reference), "" if task.prediction is None else file_sha256(task.prediction))
+    return CaseResult(task.case_id, length, volume, tuple(rows), repairs, hashes)
+
+
+def read_pair(task: ScoringTask) -> tuple[Volume, Volume | None, tuple[str, ...]]:
+    """Read the reference and the prediction of a case as class indices on the reference's grid, with the repairs.
+
+    Raises:
+        InputError: If a file cannot be read, holds a value that is no class, or lies on another grid.
+    """
+    reference = read_label_map(task.reference)
+    repairs = [f"reference: {repair}" for repair in reference.repairs]
+    reference = _to_indices(reference, task.reference_values, task.reference)
+    if task.prediction is None:
+        return reference, None, tuple(repairs)
+    prediction = read_label_map(task.prediction)
+    repairs += [f"prediction: {repair}" for repair in prediction.repairs]
+    prediction = _to_indices(prediction, task.prediction_values, task.prediction)
+    if not _same_grid(reference, prediction):
+        if not task.resample:
+            raise InputError(_grid_message(task, reference, prediction))
+        prediction = resample_to_grid(prediction, reference.grid, "nearest", fill=0)
+        repairs.append("prediction: brought onto the reference's grid by nearest neighbour")
+    return reference, prediction, tuple(repairs)
+
+
+def label_values_in(path: Path) -> tuple[int, ...]:
+    """Return the values of a mask that are not 0, in rising order."""
+    array = read_label_map(path).array
+    return tuple(int(value) for value in np.unique(array) if value != 0)
+
+
+def _to_indices(volume: Volume, values: Mapping[int, int], path: Path) -> Volume:
+    array: Integer[np.ndarray, "1 i j k"] = volume.array
+    highest = int(array.max()) if array.size else 0
+    if highest > 65_535:
+        # A table of that length would be larger than the mask.
+        found, inverse = np.unique(array, return_inverse=True)
+        table = np.array([values.get(int(value), -1) for value in found], dtype=np.int32)
+        indices = table[inverse].reshape(array.shape)
+    else:
+        table = np.array([values.get(value, -1) for value in range(highest + 1)], dtype=np.int32)
+        indices = table[array]
+    if indices.size and int(indices.min()) < 0:
+        value = int(array[indices < 0].min())
+        msg = (
+            f"{path}: expected the values {sorted(values)}, got {value}; map it to a class (cohort.yaml for "
+            "references, labels.json beside the predictions)"
+        )
+        raise InputError(msg)
+    return volume.with_array(indices)
+
+
+def _same_grid(reference: Volume, prediction: Volume) -> bool:
+    if not (reference.spacing_known and prediction.spacing_known):
+        return reference.array.shape == prediction.array.shape
+    return reference.grid.matches(prediction.grid)
+
+
+def _grid_message(task: ScoringTask, reference: Volume, prediction: Volume) -> str:
+    wanted, got = reference.array.shape[1:], prediction.array.shape[1:]
+    if wanted != got:
+        what = f"expected the reference's grid of {wanted} voxels, got {got}"
+    elif task.in_voxels:
+        what = "expected the reference's grid, got one of the same shape that lies elsewhere"
+    else:
+        distance = reference.grid.distance_mm(prediction.grid)
+        what = f"expected the reference's grid, got one of the same shape whose corners lie up to {distance:.3g} mm off"
+    return f"{task.prediction}: {what}; predict again on this grid, or add --resample"
+
+
+def _failed_rows(
+    truth: Integer[np.ndarray, "i j k"], task: ScoringTask, spacing: tuple[float, float, float]
+) -> list[dict[str, Any]]:
+    # What the policy makes of a single missed voxel tells the distances of a failure in this field of view.
+    voxel = np.zeros_like(truth)
+    voxel[0, 0, 0] = 1
+    (miss,) = score_case(
+        voxel,
+        np.zeros_like(truth),
+        classes={"any": 1},
+        spacing_mm=spacing,
+        tolerance_mm=task.tolerance,
+        empty=task.empty,
+        hd95=task.hd95,
+    )
+    return [
+        {
+            "class": name,
+            "outcome": "no_prediction",
+            "penalised": miss.penalised,
+            "dice": 0.0,
+            "iou": 0.0,
+            "nsd": 0.0,
+            "hd95": miss.hd95_mm,
+            "assd": miss.assd_mm,
+            "reference_voxels": int((truth == index).sum()),
+            "prediction_voxels": 0,
+            "has_volume_error": True,
+        }
+        for name, index in task.classes.items()
+    ]

@@ -1,0 +1,384 @@
+"""What there is to score: a cohort with its predictions, or two folders of masks and a table of groups."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from equivox.datasets.cohort import AttributeConfig, Case, Cohort, load_cohort, plain_codes, read_text_table
+from equivox.datasets.import_table import UNKNOWN_WORDS
+from equivox.errors import InputError
+from equivox.volume.formats import suffix_of
+
+logger = logging.getLogger(__name__)
+
+PREDICTION_LIST, PREDICTION_LABELS, PREDICTION_MANIFEST = "predictions.csv", "labels.json", "manifest.json"
+
+Role = Literal["test", "out_of_fold", "all"]
+
+ROLES: dict[Role, str] = {
+    "test": "Cases that no network was trained on.",
+    "out_of_fold": "Cases that were predicted by the one network that was not trained on them.",
+    "all": "All cases that have a reference.",
+}
+"""The tables of a report, the headline first."""
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One case that is to be scored.
+
+    Attributes:
+        case_id: Unique among the cases.
+        patient_id: The unit of the statistics.
+        role: The table that it belongs to.
+        reference: File of the reference mask.
+        prediction: File of the predicted mask; None where it is missing, which counts as a failure.
+        image: File of the first channel, for the gallery; None where there is none.
+        groups: Attribute -> group, None where unknown.
+    """
+
+    case_id: str
+    patient_id: str
+    role: Role
+    reference: Path
+    prediction: Path | None
+    image: Path | None
+    groups: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class EvaluationSource:
+    """Everything that is known before a mask is opened.
+
+    Attributes:
+        name: Of the cohort.
+        classes: Class name -> index; None where the reference masks are to tell.
+        reference_values: Value in the reference files -> index; None where the masks are to tell.
+        prediction_values: Value in the predicted files -> class name, from `labels.json`; None where there is none.
+        attributes: How the values of each attribute make groups.
+        nominal_spacing: Nothing in mm or ml may be claimed.
+        modality: Of the first channel.
+        cases: In the order of the table, or of the file names.
+        excluded: Case -> why it is not scored.
+        missing_predictions: Cases without a prediction that should have one; they are among `cases`.
+        extra_predictions: Predictions without a reference.
+        notes: Further things that a reader should know.
+        model: Name and run folder of the model, as far as known.
+        files: Tables that were read, for their hashes.
+    """
+
+    name: str
+    classes: dict[str, int] | None
+    reference_values: dict[int, int] | None
+    prediction_values: dict[int, str] | None
+    attributes: dict[str, AttributeConfig]
+    nominal_spacing: bool
+    modality: str
+    cases: tuple[ScoredCase, ...]
+    excluded: dict[str, str]
+    missing_predictions: tuple[str, ...]
+    extra_predictions: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    model: Mapping[str, str | None] = field(default_factory=lambda: {"name": None, "run": None})
+    files: tuple[Path, ...] = ()
+
+
+def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
+    """Pair the cases of a cohort with a folder of predictions.
+
+    The list `predictions.csv` that `equivox predict` writes says which cases no network was trained on. Without it,
+    every file named after a case is its prediction, and there is one table of all cases.
+
+    Args:
+        folder: The cohort folder.
+        predictions: The folder of predicted label maps.
+
+    Raises:
+        InputError: If the cohort or the list cannot be read, or no case has a reference.
+    """
+    cohort = load_cohort(folder)
+    files = _files_by_stem(predictions)
+    listed = _read_list(predictions)
+    roles, excluded = _roles(cohort, listed, folder)
+    cases, missing = [], []
+    for case in cohort.cases:
+        if case.label is None:
+            excluded[case.case_id] = "no reference mask in the cohort"
+        if case.case_id in excluded:
+            continue
+        prediction = _listed_file(listed, case, predictions, files)
+        if prediction is None:
+            missing.append(case.case_id)
+        cases.append(_scored_case(cohort, case, roles[case.case_id], prediction))
+    known = {case.case_id for case in cohort.cases}
+    named = {row.get("file", "") for row in listed.values()}
+    extra = [stem for stem, path in files.items() if stem not in known and path.name not in named]
+    if not cases:
+        msg = f"{folder}: expected a case with a reference mask and a prediction, got none; check {predictions}"
+        raise InputError(msg)
+    config = cohort.config
+    return EvaluationSource(
+        name=config.name,
+        classes=dict(config.classes),
+        reference_values=config.label_indices,
+        prediction_values=_read_labels(predictions),
+        attributes=dict(config.attributes),
+        nominal_spacing=config.nominal_spacing,
+        modality=next(iter(config.channels.values())).modality,
+        cases=tuple(cases),
+        excluded=excluded,
+        missing_predictions=tuple(missing),
+        extra_predictions=tuple(extra),
+        model=_model(predictions),
+        files=(folder / "cohort.csv", folder / "split.csv", predictions / PREDICTION_LIST),
+    )
+
+
+def folder_source(
+    references: Path,
+    predictions: Path,
+    *,
+    groups: Path | None = None,
+    key: str | None = None,
+    patient: str | None = None,
+    attributes: Sequence[str] = (),
+    continuous: Mapping[str, tuple[float, ...]] | None = None,
+    classes: Mapping[int, str] | None = None,
+    nominal_spacing: bool = False,
+) -> EvaluationSource:
+    """Pair two folders of masks by file name, and look up the patients in a table.
+
+    Args:
+        references: Folder of reference masks; the name without its suffix is the case's id.
+        predictions: Folder of predicted masks with the same names; the suffixes may differ.
+        groups: CSV or TSV with one row a case.
+        key: Column of the table that holds the case ids.
+        patient: Column that holds the patients; without it each case is a patient of its own.
+        attributes: Columns to report by.
+        continuous: Columns of numbers to report by, with the inner edges of their groups.
+        classes: Value in the masks -> class name; without it the reference masks tell.
+        nominal_spacing: The voxel sizes in the files are not real.
+
+    Raises:
+        InputError: If a folder holds no masks, or the table lacks a column or fits no file.
+    """
+    reference_files, prediction_files = _files_by_stem(references), _files_by_stem(predictions)
+    if not reference_files:
+        msg = f"{references}: expected reference masks, got none; check the folder"
+        raise InputError(msg)
+    if not set(reference_files) & set(prediction_files):
+        example = f"{next(iter(reference_files))} there and {next(iter(prediction_files), 'nothing')} here"
+        msg = f"{predictions}: expected masks named like those in {references}, got {example}; rename them"
+        raise InputError(msg)
+    configs = {name: AttributeConfig() for name in attributes}
+    configs |= {
+        name: AttributeConfig(kind="continuous", bins=tuple(edges)) for name, edges in (continuous or {}).items()
+    }
+    rows = _read_groups(groups, key, patient, configs, set(reference_files))
+    cases, excluded, notes = [], {}, []
+    for case_id, reference in reference_files.items():
+        row = rows.get(case_id)
+        if row is None and patient is not None and groups is not None:
+            excluded[case_id] = f"no row in {groups.name}, so its patient is unknown"
+            continue
+        values = row or {}
+        cases.append(
+            ScoredCase(
+                case_id,
+                values[patient] if patient else case_id,
+                "all",
+                reference,
+                prediction_files.get(case_id),
+                None,
+                {name: _group(config, values.get(name) or None, name, groups) for name, config in configs.items()},
+            )
+        )
+    rowless = [case_id for case_id in reference_files if groups is not None and case_id not in rows]
+    if rowless and patient is None:
+        notes.append(f"Without a row in the table of groups, so of unknown group: {', '.join(rowless)}.")
+    if patient is None:
+        notes.append("No column of patients was given: each case counts as a patient of its own.")
+    return EvaluationSource(
+        name=references.resolve().name,
+        classes={name: index for index, name in enumerate(classes.values(), 1)} if classes else None,
+        reference_values={0: 0} | {value: index for index, value in enumerate(classes, 1)} if classes else None,
+        prediction_values=_read_labels(predictions),
+        attributes=configs,
+        nominal_spacing=nominal_spacing,
+        modality="OTHER",
+        cases=tuple(cases),
+        excluded=excluded,
+        missing_predictions=tuple(case.case_id for case in cases if case.prediction is None),
+        extra_predictions=tuple(sorted(set(prediction_files) - set(reference_files))),
+        notes=tuple(notes),
+        model=_model(predictions),
+        files=(groups,) if groups else (),
+    )
+
+
+def _scored_case(cohort: Cohort, case: Case, role: Role, prediction: Path | None) -> ScoredCase:
+    if case.label is None:  # excluded before
+        msg = f"case {case.case_id}: expected a reference mask, got none; exclude it"
+        raise InputError(msg)
+    groups = {
+        name: _group(config, case.attributes.get(name), name, cohort.folder / "cohort.csv")
+        for name, config in cohort.config.attributes.items()
+    }
+    image = next(iter(case.images.values()), None)
+    return ScoredCase(case.case_id, case.patient_id, role, case.label, prediction, image, groups)
+
+
+def _group(config: AttributeConfig, value: str | None, name: str, table: Path | None) -> str | None:
+    try:
+        return config.group_of(value)
+    except InputError as error:
+        msg = f"{table}: column '{name}': {error}"
+        raise InputError(msg) from None
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        msg = f"{folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}; check the path"
+        raise InputError(msg)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        suffix = suffix_of(path)
+        if path.name.startswith(".") or not path.is_file() or not suffix:
+            continue
+        stem = path.name[: -len(suffix)]
+        if stem in found:
+            msg = f"{path}: expected one mask of case '{stem}', got also {found[stem].name}; remove one of them"
+            raise InputError(msg)
+        found[stem] = path
+    return found
+
+
+def _read_list(predictions: Path) -> dict[str, dict[str, str]]:
+    path = predictions / PREDICTION_LIST
+    if not path.is_file():
+        return {}
+    table = read_text_table(path)
+    if "case_id" not in table or "role" not in table:
+        msg = f"{path}: expected the columns case_id and role, got {list(table.columns)}; run 'equivox predict' again"
+        raise InputError(msg)
+    return {str(row["case_id"]): {str(k): str(v) for k, v in row.items()} for row in table.to_dict("records")}
+
+
+def _roles(
+    cohort: Cohort, listed: Mapping[str, Mapping[str, str]], folder: Path
+) -> tuple[dict[str, Role], dict[str, str]]:
+    """Return the table of each case, and the cases that belong to none with the reason."""
+    if not listed:
+        return {case.case_id: "all" for case in cohort.cases}, {}
+    roles: dict[str, Role] = {}
+    excluded: dict[str, str] = {}
+    split = _read_split(folder)
+    used = {row["role"] for row in listed.values()}
+    for case in cohort.cases:
+        row = listed.get(case.case_id)
+        if row is None:
+            # A case that the list forgets is a missing prediction where cases of its kind were predicted.
+            role: Role = "test" if split.get(case.case_id) == "test" else "out_of_fold"
+            if case.case_id in split and role in used:
+                roles[case.case_id] = role
+            else:
+                excluded[case.case_id] = f"not in {PREDICTION_LIST}"
+        elif row.get("status") == "skipped":
+            excluded[case.case_id] = row.get("message") or "skipped by the prediction"
+        else:
+            roles[case.case_id] = "test" if row["role"] == "test" else _other_role(row["role"])
+    return roles, excluded
+
+
+def _other_role(role: str) -> Role:
+    return "out_of_fold" if role == "out_of_fold" else "all"
+
+
+def _read_split(folder: Path) -> dict[str, str]:
+    path = folder / "split.csv"
+    if not path.is_file():
+        return {}
+    table = read_text_table(path)
+    return {str(row["case_id"]): str(row["fold"]) for row in table.to_dict("records")}
+
+
+def _listed_file(
+    listed: Mapping[str, Mapping[str, str]], case: Case, predictions: Path, files: Mapping[str, Path]
+) -> Path | None:
+    name = listed.get(case.case_id, {}).get("file")
+    if name:
+        path = predictions / name
+        return path if path.is_file() else None
+    return files.get(case.case_id)
+
+
+def _read_labels(predictions: Path) -> dict[int, str] | None:
+    path = predictions / PREDICTION_LABELS
+    if not path.is_file():
+        return None
+    values = _read_json(path)
+    try:
+        return {int(value): str(name) for value, name in values.items()}
+    except (ValueError, AttributeError):
+        msg = f'{path}: expected {{"1": "liver", ...}}, got other keys; write the value of each class as its key'
+        raise InputError(msg) from None
+
+
+def _model(predictions: Path) -> dict[str, str | None]:
+    path = predictions / PREDICTION_MANIFEST
+    values = _read_json(path) if path.is_file() else {}
+    known = values if isinstance(values, dict) else {}
+    return {"name": known.get("model"), "run": known.get("run")}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected JSON, got {error}; mend or remove the file"
+        raise InputError(msg) from None
+
+
+def _read_groups(
+    path: Path | None,
+    key: str | None,
+    patient: str | None,
+    configs: Mapping[str, AttributeConfig],
+    case_ids: set[str],
+) -> dict[str, dict[str, str]]:
+    if path is None:
+        if configs or patient or key:
+            msg = "--groups: expected a table for --key, --patient and --attribute, got none; name it with --groups"
+            raise InputError(msg)
+        return {}
+    table = read_text_table(path)
+    columns = [str(column) for column in table.columns]
+    if key is None:
+        key = next((name for name in ("case_id", "participant_id") if name in columns), None)
+    wanted = [key or "--key", *([patient] if patient else []), *configs]
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        msg = f"{path}: expected a column '{missing[0]}', got {columns}; name the column of the case ids with --key"
+        raise InputError(msg)
+    names = list(configs)
+    blanked = table.assign(**{name: table[name].mask(table[name].isin(UNKNOWN_WORDS), "") for name in names})
+    rows: dict[str, dict[str, str]] = {}
+    for row in plain_codes(blanked, wanted).to_dict("records"):
+        cells = {str(name): str(cell) for name, cell in row.items()}
+        if cells[wanted[0]] in rows:
+            msg = f"{path}: expected each case once, got '{cells[wanted[0]]}' twice in '{wanted[0]}'; keep one row"
+            raise InputError(msg)
+        rows[cells[wanted[0]]] = cells
+    if not case_ids & set(rows):
+        msg = (
+            f"{path}: expected file names such as '{min(case_ids)}' in column '{wanted[0]}', got "
+            f"'{next(iter(rows))}'; choose another column with --key"
+        )
+        raise InputError(msg)
+    if patient and any(not rows[case_id][patient] for case_id in case_ids & set(rows)):
+        msg = f"{path}: expected a patient in each row of '{patient}', got an empty cell; fill it in"
+        raise InputError(msg)
+    return rows

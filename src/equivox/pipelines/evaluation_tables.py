@@ -1,0 +1,317 @@
+"""From the scores of structures to the tables of a report: overall, by class, by group, with intervals and verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from equivox.datasets.cohort import AttributeConfig
+from equivox.metrics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
+from equivox.metrics.equity import spread
+from equivox.metrics.groups import Grouping, cross, one_group_per_patient
+from equivox.metrics.patient_means import case_values, patient_values
+from equivox.metrics.permutation import ContrastFamily, contrast_family, patients_needed
+from equivox.metrics.verdict import verdict
+from equivox.pipelines.evaluation_cases import SCORES
+from equivox.pipelines.evaluation_options import EvaluateOptions
+
+GROUP_PREFIX = "attribute:"
+
+_LOWER_IS_BETTER = ("hd95", "assd")
+_BOUNDS = {"hd95": (0.0, np.inf), "assd": (0.0, np.inf), "volume_error": (-np.inf, np.inf)}
+
+
+def build_table(
+    rows: pd.DataFrame,
+    *,
+    role: str,
+    headline: bool,
+    attributes: Mapping[str, AttributeConfig],
+    units: Mapping[str, str],
+    options: EvaluateOptions,
+) -> dict[str, Any]:
+    """Summarise the scored structures of one role.
+
+    Args:
+        rows: One row a case and class: case_id, patient_id, class, outcome, the scores, voxel counts, and one column
+            ``attribute:<name>`` an attribute (None where unknown).
+        role: The name of the table.
+        headline: Whether it comes first in the report.
+        attributes: How each attribute's groups are ordered.
+        units: Score -> unit.
+        options: Margin, draws, seeds.
+    """
+    primary = patient_values(rows, options.primary_endpoint)
+    groupings = {name: _grouping(name, rows, primary.index, config) for name, config in attributes.items()}
+    family = contrast_family(
+        primary.to_numpy(dtype=np.float64),
+        {name: grouping.groups for name, grouping in groupings.items()},
+        minimum=options.minimum_group,
+        draws=options.permutation_draws,
+        seed=options.seed,
+        confidence=options.confidence,
+    )
+    crossed = [cross(groupings[a], groupings[b]) for a, b in combinations(groupings, 2)]
+    return {
+        "role": role,
+        "headline": headline,
+        "patients": int(rows["patient_id"].nunique()),
+        "cases": int(rows["case_id"].nunique()),
+        "overall": _metrics(rows, units, options),
+        "failure_rate": _failure_rate(primary, options),
+        "by_class": _by_class(rows, units, options),
+        "attributes": [
+            _attribute(rows, primary, grouping, family, attributes[name], units, options)
+            for name, grouping in groupings.items()
+        ],
+        "intersections": [
+            {"name": grouping.name, "groups": _groups(rows, primary, grouping, options)} for grouping in crossed
+        ],
+    }
+
+
+def group_rows(tables: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the groups of all tables as one flat table, the intersections of attributes below."""
+    flat = []
+    for table in tables:
+        for attribute in table["attributes"]:
+            contrasts = {contrast["group"]: contrast for contrast in attribute["contrasts"]}
+            for group in attribute["groups"]:
+                contrast = contrasts.get(group["name"], {})
+                flat.append(
+                    _flat_group(table["role"], attribute["name"], "group", group)
+                    | {
+                        "difference": contrast.get("difference"),
+                        "difference_low": contrast.get("low"),
+                        "difference_high": contrast.get("high"),
+                        "p_adjusted": contrast.get("p_adjusted"),
+                        "detectable_gap": contrast.get("detectable_gap"),
+                    }
+                )
+        for crossing in table["intersections"]:
+            flat += [
+                _flat_group(table["role"], crossing["name"], "intersection", group) for group in crossing["groups"]
+            ]
+    return pd.DataFrame(flat, columns=_GROUP_COLUMNS)
+
+
+_GROUP_COLUMNS = [
+    *("role", "attribute", "kind", "group", "patients", "cases", "mean", "low", "high", "median", "worst_decile"),
+    *("missed", "failure_rate", "small"),
+    *("difference", "difference_low", "difference_high", "p_adjusted", "detectable_gap"),
+]
+
+
+def _flat_group(role: str, attribute: str, kind: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    values = {key: value for key, value in group.items() if key in _GROUP_COLUMNS}
+    return {"role": role, "attribute": attribute, "kind": kind, "group": group["name"]} | values
+
+
+def _metrics(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions) -> dict[str, Any]:
+    return {score: _metric(rows, score, units[score], options) for score in SCORES}
+
+
+def _metric(rows: pd.DataFrame, score: str, unit: str, options: EvaluateOptions) -> dict[str, Any]:
+    """Summarise one score over patients, with the counts of what is not in it and of what the policy penalised."""
+    patients = patient_values(rows, score)
+    values = patients.to_numpy(dtype=np.float64)
+    defined = rows[rows[score].notna()]
+    penalised = defined[defined["outcome"].isin(("missed", "false_positive", "no_prediction"))]
+    if score == "volume_error":
+        # The volume error of a missed structure is what it is; only that of a missing prediction is put in.
+        penalised = penalised[penalised["outcome"] == "no_prediction"]
+    empty = rows[rows["outcome"] == "both_empty"]
+    used = case_values(rows, score)
+    return {
+        "unit": unit,
+        **_distribution(values, score, options),
+        "patients": len(values),
+        "cases_used": len(used),
+        "cases_both_empty": int(empty["case_id"].nunique()),
+        "cases_penalised": int(penalised["case_id"].nunique()),
+        "structures_used": len(defined),
+        "structures_both_empty": len(empty),
+        "structures_penalised": len(penalised),
+    }
+
+
+def _distribution(values: np.ndarray, score: str, options: EvaluateOptions) -> dict[str, float | None]:
+    """Return mean, median and worst decile of patients with their intervals; all None without a patient."""
+    if not len(values):
+        names = ("mean", "low", "high", "median", "median_low", "median_high")
+        return dict.fromkeys((*names, "worst_decile", "worst_decile_low", "worst_decile_high"))
+    settings: dict[str, Any] = {
+        "draws": options.bootstrap_draws,
+        "seed": options.seed,
+        "confidence": options.confidence,
+        "minimum": options.minimum_group,
+    }
+    # A signed error is as bad in either direction.
+    tail = np.abs(values) if score == "volume_error" else values
+    quantile = 0.9 if score in _LOWER_IS_BETTER or score == "volume_error" else 0.1
+    mean = mean_interval(values, bounds=_BOUNDS.get(score, (0.0, 1.0)), **settings)
+    median = quantile_interval(values, 0.5, **settings)
+    decile = quantile_interval(tail, quantile, **settings)
+    return {
+        "mean": float(values.mean()),
+        **_ends(mean, ""),
+        "median": float(np.median(values)),
+        **_ends(median, "median_"),
+        "worst_decile": float(np.quantile(tail, quantile)),
+        **_ends(decile, "worst_decile_"),
+    }
+
+
+def _ends(interval: Interval | None, prefix: str) -> dict[str, float | None]:
+    if interval is None:
+        return {f"{prefix}low": None, f"{prefix}high": None}
+    return {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+
+
+def _failure_rate(primary: "pd.Series[float]", options: EvaluateOptions) -> dict[str, float | int | None]:
+    failed = int((primary < options.failure_threshold).sum())
+    interval = share_interval(failed, len(primary), confidence=options.confidence, minimum=options.minimum_group)
+    value = failed / len(primary) if len(primary) else None
+    return {"value": value, "failed": failed, "patients": len(primary), **_ends(interval, "")}
+
+
+def _by_class(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions) -> dict[str, Any]:
+    result = {}
+    for name, part in rows.groupby("class", sort=False):
+        predicted = part["prediction_voxels"] > 0
+        present = part["reference_voxels"] > 0
+        # Without a prediction nothing was rightly left out either.
+        rejected = ~predicted & (part["outcome"] != "no_prediction")
+        result[str(name)] = {
+            "metrics": _metrics(part, units, options),
+            "presence": {
+                "sensitivity": _share(int((present & predicted).sum()), int(present.sum())),
+                "specificity": _share(int((~present & rejected).sum()), int((~present).sum())),
+                "present": int(present.sum()),
+                "absent": int((~present).sum()),
+            },
+        }
+    return result
+
+
+def _share(count: int, total: int) -> float | None:
+    return count / total if total else None
+
+
+def _grouping(name: str, rows: pd.DataFrame, patients: "pd.Index[Any]", config: AttributeConfig) -> Grouping:
+    cases = rows.drop_duplicates("case_id")
+    values = [None if pd.isna(value) else str(value) for value in cases[GROUP_PREFIX + name]]
+    by_patient, _ = one_group_per_patient(cases["patient_id"].tolist(), values)
+    groups = tuple(by_patient[patient] for patient in patients)
+    return Grouping(name, groups, tuple(config.sort_groups(group for group in groups if group is not None)))
+
+
+def _attribute(
+    rows: pd.DataFrame,
+    primary: "pd.Series[float]",
+    grouping: Grouping,
+    family: ContrastFamily,
+    config: AttributeConfig,
+    units: Mapping[str, str],
+    options: EvaluateOptions,
+) -> dict[str, Any]:
+    values = primary.to_numpy(dtype=np.float64)
+
+    def needed(group: str) -> int:
+        return patients_needed(
+            values,
+            grouping.groups,
+            group,
+            target_gap=2 * options.margin,
+            critical_value=family.critical_value,
+            power=family.power,
+            minimum=options.minimum_group,
+        )
+
+    by_group = {contrast.group: contrast for contrast in family.of(grouping.name)}
+    contrasts = [by_group[group] for group in grouping.order if group in by_group]
+    answer = verdict(
+        grouping.name,
+        grouping.sizes,
+        contrasts,
+        needed,
+        margin=options.margin,
+        minimum=options.minimum_group,
+        confidence=options.confidence,
+    )
+    written = asdict(answer)
+    if answer.answer == "difference" and answer.group is not None and units["volume_error"] != "voxels":
+        volume = _volume_difference(rows, primary.index, grouping, answer.group, options)
+        if volume is not None:
+            written["volume_difference"] = volume | {"unit": units["volume_error"]}
+            written["sentence"] += _volume_sentence(volume, units["volume_error"])
+    apart = spread(values, grouping.groups, draws=options.permutation_draws, seed=options.seed) if len(values) else None
+    return {
+        "name": grouping.name,
+        "kind": config.kind,
+        "unknown_patients": grouping.unknown,
+        "groups": _groups(rows, primary, grouping, options),
+        "verdict": {key: value for key, value in written.items() if key != "attribute"},
+        "contrasts": [asdict(contrast) for contrast in contrasts],
+        "spread": None
+        if apart is None
+        else {name: asdict(measure) for name, measure in apart.measures.items()} | {"worst_group": apart.worst_group},
+    }
+
+
+def _volume_difference(
+    rows: pd.DataFrame, patients: "pd.Index[Any]", grouping: Grouping, group: str, options: EvaluateOptions
+) -> dict[str, float] | None:
+    """Return by how much the mean absolute volume error of a group exceeds that of the rest (exploratory)."""
+    sizes = patient_values(rows.assign(volume_error=rows["volume_error"].abs()), "volume_error").reindex(patients)
+    known = sizes.notna().to_numpy()
+    family = contrast_family(
+        sizes[known].to_numpy(dtype=np.float64),
+        {grouping.name: [name for name, kept in zip(grouping.groups, known, strict=True) if kept]},
+        minimum=options.minimum_group,
+        draws=options.permutation_draws,
+        seed=options.seed,
+        confidence=options.confidence,
+        bounds=(-np.inf, np.inf),
+    )
+    for contrast in family.contrasts:
+        if contrast.group == group:
+            return {"difference": contrast.difference, "low": contrast.low, "high": contrast.high}
+    return None
+
+
+def _volume_sentence(volume: Mapping[str, float], unit: str) -> str:
+    unit = {"mm2": "mm²"}.get(unit, unit)
+    direction = "larger" if volume["difference"] >= 0 else "smaller"
+    size, low, high = abs(volume["difference"]), volume["low"], volume["high"]
+    return f" Its mean absolute volume error is {size:.2g} {unit} {direction} ({low:+.2g} to {high:+.2g} {unit})."
+
+
+def _groups(
+    rows: pd.DataFrame, primary: "pd.Series[float]", grouping: Grouping, options: EvaluateOptions
+) -> list[dict[str, Any]]:
+    result = []
+    by_patient = pd.Series(list(grouping.groups), index=primary.index, dtype=object)
+    group_of_row = rows["patient_id"].map(by_patient)
+    for name in grouping.order:
+        part = primary[(by_patient == name).to_numpy()]
+        own = rows[group_of_row == name]
+        missed = own["outcome"].isin(("missed", "no_prediction")) & (own["reference_voxels"] > 0)
+        failure = _failure_rate(part, options)
+        result.append(
+            {
+                "name": name,
+                "patients": len(part),
+                "cases": int(own["case_id"].nunique()),
+                **_distribution(part.to_numpy(dtype=np.float64), options.primary_endpoint, options),
+                "missed": int(missed.sum()),
+                "failure_rate": failure["value"],
+                "failure_low": failure["low"],
+                "failure_high": failure["high"],
+                "small": len(part) < options.minimum_group,
+            }
+        )
+    return result
