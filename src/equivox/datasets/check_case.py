@@ -16,7 +16,7 @@ from equivox.errors import InputError
 from equivox.volume import Grid, Volume, axis_codes, read_label_map, read_volume, reorient
 
 Tier = Literal["error", "repairable", "note"]
-Repair = Literal["copy_geometry", "turn_axes", "replace_nonfinite"]
+Repair = Literal["copy_geometry", "turn_axes"]
 
 QUANTILES = np.linspace(0, 1, 201)
 """The quantiles of the intensities that are kept of each image; pooled, they describe the cohort."""
@@ -25,8 +25,6 @@ QUANTILES = np.linspace(0, 1, 201)
 _SAMPLE = 2_000_000
 # Smaller or larger voxel sides, in millimetres, hardly come from a clinical scanner.
 _PLAUSIBLE_MM = (0.05, 20.0)
-# The cohort cannot use an image of which more than this part is not a number.
-_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,7 @@ class ImageFindings:
         components: 1 for a scalar image, 3 for a colour picture.
         dimensions: 2 or 3.
         spacing_known: False for a picture.
-        nonfinite: Voxels that are NaN or infinite.
-        quantiles: Of the finite values, at `QUANTILES`; None where there are none.
+        quantiles: Of the values, at `QUANTILES`.
         content: A hash of the voxel values, the same for a copy that was compressed anew.
     """
 
@@ -81,14 +78,13 @@ class ImageFindings:
     components: int
     dimensions: int
     spacing_known: bool
-    nonfinite: int
-    quantiles: Float[np.ndarray, " quantiles"] | None
+    quantiles: Float[np.ndarray, " quantiles"]
     content: str
 
     @property
     def constant(self) -> bool:
-        """Whether all finite voxels have one value."""
-        return self.quantiles is None or bool(self.quantiles[0] == self.quantiles[-1])
+        """Whether all voxels have one value."""
+        return bool(self.quantiles[0] == self.quantiles[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +201,8 @@ def _read(reader: Any, about: _About, problems: list[Problem]) -> Volume | None:
 
 
 def _repair_notes(about: _About, volume: Volume) -> list[Problem]:
-    return [about.problem("note", repair, "nothing: it is mended whenever it is read") for repair in volume.repairs]
+    todo = "nothing, if that is right: the file is mended so whenever it is read"
+    return [about.problem("note", repair, todo) for repair in volume.repairs]
 
 
 def problem_of_error(path: Path, message: str, case_id: str | None = None, column: str | None = None) -> Problem:
@@ -219,22 +216,16 @@ def problem_of_error(path: Path, message: str, case_id: str | None = None, colum
 
 def _image_findings(path: Path, volume: Volume) -> ImageFindings:
     array = volume.array
-    finite = np.isfinite(array) if array.dtype.kind == "f" else None
-    nonfinite = 0 if finite is None else int(array.size - np.count_nonzero(finite))
-    values = array.ravel() if not nonfinite else array[finite]
-    quantiles = None
-    if values.size:
-        sample = values[:: max(1, values.size // _SAMPLE)]
-        quantiles = np.quantile(sample, QUANTILES).astype(np.float64)
-        # The sample must not miss the ends: a constant image and the range of a CT are told by them.
-        quantiles[0], quantiles[-1] = values.min(), values.max()
+    values = array.ravel()
+    quantiles = np.quantile(values[:: max(1, values.size // _SAMPLE)], QUANTILES).astype(np.float64)
+    # The sample must not miss the ends: a constant image and the range of a CT are told by them.
+    quantiles[0], quantiles[-1] = values.min(), values.max()
     return ImageFindings(
         path=path,
         grid=volume.grid,
         components=int(array.shape[0]),
         dimensions=volume.dimensions,
         spacing_known=volume.spacing_known,
-        nonfinite=nonfinite,
         quantiles=quantiles,
         content=_hash(array),
     )
@@ -256,20 +247,12 @@ def _hash(array: Shaped[np.ndarray, "*shape"]) -> str:
 
 def _image_problems(about: _About, image: ImageFindings, config: CohortConfig, channel: str) -> list[Problem]:
     problems = []
-    size = image.grid.shape
-    voxels = image.components * size[0] * size[1] * size[2]
-    if image.nonfinite > _MOSTLY * voxels:
-        what = f"{image.nonfinite} of {voxels} voxels are NaN or infinite"
-        problems.append(about.problem("error", what, "export the image again"))
-    elif image.nonfinite:
-        what = f"{image.nonfinite} of {voxels} voxels are NaN or infinite"
-        todo = "--fix replaces them in a copy (CT: by the lowest value, others: by 0)"
-        problems.append(about.problem("repairable", what, todo, "replace_nonfinite"))
-    if image.constant and image.quantiles is not None:
-        what = f"every voxel is {image.quantiles[0]:g}"
+    low, high = image.quantiles[0], image.quantiles[-1]
+    if image.constant:
+        what = f"every voxel is {low:g}"
         problems.append(about.problem("error", what, "export the image again, or remove the case"))
-    elif image.quantiles is not None and config.channels[channel].modality == "CT" and image.quantiles[0] >= 0:
-        what = f"declared CT, but the values are {image.quantiles[0]:g} to {image.quantiles[-1]:g}: not in HU?"
+    elif config.channels[channel].modality == "CT" and low >= 0:
+        what = f"declared CT, but the values are {low:g} to {high:g}: not in HU?"
         problems.append(about.problem("note", what, "export it with its rescale slope, or change the modality"))
     return problems + _spacing_problems(about, image, config)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from equivox.atomic import atomic_path
@@ -13,14 +12,14 @@ from equivox.datasets.check_case import Problem, Repair
 from equivox.datasets.cohort import TABLE_NAME, Cohort, row_faults, save_cohort, stored_path
 from equivox.errors import InputError
 from equivox.parallel import map_cases
-from equivox.volume import axis_codes, read_label_map, read_volume, reorient, write_label_map, write_volume
+from equivox.volume import axis_codes, read_grid, read_label_map, reorient, write_label_map
 
 FIXED_FOLDER, REPAIRS_NAME = "fixed", "repairs.csv"
 
 
 @dataclass(frozen=True)
 class RepairRecord:
-    """One repair, as a row of `repairs.csv`.
+    """One repaired label, as a row of `repairs.csv`.
 
     Attributes:
         case_id: The case.
@@ -44,7 +43,6 @@ class _Job:
     repair: Repair
     source: Path
     reference: Path
-    modality: str
     target: Path
 
 
@@ -101,14 +99,12 @@ def load_repairs(folder: Path) -> tuple[RepairRecord, ...]:
 
 def _job(cohort: Cohort, problem: Problem) -> _Job:
     case, column = cohort.case(str(problem.case_id)), str(problem.column)
-    kind, _, name = column.partition(":")
     return _Job(
         case_id=case.case_id,
         column=column,
         repair=problem.repair or "copy_geometry",
-        source=case.images[name] if kind == "image" else case.labels[name],
+        source=case.labels[column.removeprefix("label").removeprefix(":")],
         reference=case.images[next(iter(cohort.config.channels))],
-        modality=cohort.config.channels[name].modality if kind == "image" else "OTHER",
         target=cohort.folder / FIXED_FOLDER / f"{case.case_id}_{column.replace(':', '_').replace(' ', '_')}.nii.gz",
     )
 
@@ -118,26 +114,16 @@ def _repair(job: _Job) -> str:
     if job.target == job.source:
         msg = f"{job.source}: expected a file that was not repaired before, got a copy of ours; mend it by hand"
         raise InputError(msg)
-    if job.repair == "replace_nonfinite":
-        return _replace_nonfinite(job.source, job.target, job.modality)
     return _place_label(job.source, job.target, job.reference, turn=job.repair == "turn_axes")
 
 
-def _replace_nonfinite(source: Path, target: Path, modality: str) -> str:
-    volume = read_volume(source)
-    finite = np.isfinite(volume.array)
-    filler = volume.array[finite].min() if modality == "CT" else volume.array.dtype.type(0)
-    write_volume(volume.with_array(np.where(finite, volume.array, filler).astype(volume.array.dtype)), target)
-    return f"{int((~finite).sum())} voxels that were NaN or infinite set to {float(filler):g}"
-
-
 def _place_label(source: Path, target: Path, image: Path, *, turn: bool) -> str:
-    label, like = read_label_map(source), read_volume(image)
-    codes = axis_codes(like.affine)
-    off = label.grid.distance_mm(like.grid) if label.grid.shape == like.grid.shape else None
+    label, grid = read_label_map(source), read_grid(image)
+    codes = axis_codes(grid.affine)
+    off = label.grid.distance_mm(grid) if label.grid.shape == grid.shape else None
     before = axis_codes(label.affine)
     placed = reorient(label, codes) if turn else label
-    write_label_map(placed.array[0], like, target)
+    write_label_map(placed.array[0], image, target)
     if turn:
         return f"axes turned from {before} to {codes}"
     return f"geometry of {image.name} copied; the corners were {off:.3g} mm off"

@@ -167,7 +167,7 @@ def _summarise_channel(
         cases=len(images),
         sizes=_spreads(shapes),
         spacings_mm=_spreads(spacings) if known else None,
-        intensities=_pooled_percentiles([image.quantiles for image in images if image.quantiles is not None]),
+        intensities=_pooled_percentiles([image.quantiles for image in images]),
     )
 
 

@@ -15,7 +15,6 @@ from equivox.datasets.check import examine_cohort, find_shared_contents
 from equivox.datasets.check_case import CaseFindings
 from equivox.datasets.cohort import Cohort, load_cohort, read_text_table
 from equivox.datasets.describe import UNKNOWN, spacing_is_real
-from equivox.datasets.wording import some
 from equivox.errors import InputError
 
 SPLIT_NAME = "split.csv"
@@ -38,6 +37,7 @@ class SplitResult:
         folds: Case id -> fold; cases without a label are not in it.
         patients: Patient id -> fold.
         strata: Attribute (and ``label volume``) -> patient id -> group.
+        orders: Attribute (and ``label volume``) -> its groups in the order to show them.
         seed: What it was drawn with.
         unlabelled: Cases that are in no fold, as they have no label.
     """
@@ -45,6 +45,7 @@ class SplitResult:
     folds: Mapping[str, Fold]
     patients: Mapping[str, Fold]
     strata: Mapping[str, Mapping[str, str]]
+    orders: Mapping[str, tuple[str, ...]]
     seed: int
     unlabelled: tuple[str, ...]
 
@@ -60,8 +61,7 @@ class SplitResult:
         groups: dict[str, Counter[Fold]] = defaultdict(Counter)
         for patient, fold in self.patients.items():
             groups[self.strata[stratum][patient]][fold] += 1
-        order = _TERCILES if stratum == VOLUME else sorted(groups)
-        return {group: {fold: groups[group][fold] for fold in self.names} for group in order if group in groups}
+        return {group: {fold: groups[group][fold] for fold in self.names} for group in self.orders[stratum]}
 
     def to_json(self) -> dict[str, Any]:
         """Return the split as plain values."""
@@ -131,6 +131,7 @@ def split_cohort(
         folds={case.case_id: by_patient[case.patient_id] for case in cohort.cases if case.case_id in labelled},
         patients=by_patient,
         strata=strata,
+        orders={name: _order(cohort, name, groups) for name, groups in strata.items()},
         seed=seed,
         unlabelled=tuple(case.case_id for case in cohort.cases if case.case_id not in labelled),
     )
@@ -260,6 +261,14 @@ def _volume_groups(cohort: Cohort, findings: Sequence[CaseFindings], patients: S
     return {patient: _TERCILES[int(rank) * 3 // len(patients)] for patient, rank in zip(patients, ranks, strict=True)}
 
 
+def _order(cohort: Cohort, name: str, groups: Mapping[str, str]) -> tuple[str, ...]:
+    present = set(groups.values())
+    if name == VOLUME:
+        return tuple(group for group in _TERCILES if group in present)
+    known = cohort.config.attributes[name].sort_groups(present - {UNKNOWN})
+    return (*known, UNKNOWN) if UNKNOWN in present else tuple(known)
+
+
 def _features(
     patients: Sequence[str], strata: Mapping[str, Mapping[str, str]], cases: Sequence[int]
 ) -> Float[np.ndarray, "patients features"]:
@@ -325,8 +334,3 @@ def _save(cohort: Cohort, result: SplitResult) -> None:
     if split != dict(result.folds):
         msg = f"{cohort.folder / SPLIT_NAME} reads back differently from what was written"
         raise RuntimeError(msg)
-
-
-def describe_unlabelled(result: SplitResult) -> str:
-    """Say which cases are in no fold."""
-    return f"{len(result.unlabelled)} cases have no label and are in no fold: {some(result.unlabelled)}"
