@@ -1,25 +1,18 @@
 """How far apart the surfaces of two masks lie: NSD, HD95 and ASSD.
 
-Every score of a pair of masks comes from one extraction of both surfaces. Distances are looked up between surface
-elements only, in a k-d tree, so neither time nor memory grows with the empty space between distant structures.
+Every score of a pair of masks comes from one extraction of both surfaces.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.spatial import KDTree
+from jaxtyping import Bool, Float
 
 from equivox.errors import InputError
-from equivox.metrics.surface_elements import (
-    SurfaceElements,
-    average_with_neighbours,
-    cell_codes,
-    is_surface,
-    surface_elements,
-)
+from equivox.metrics.surface_elements import average_with_neighbours, cell_codes, surface_elements
+from equivox.metrics.surface_search import SurfaceSearch, distance_map
 
 HD95Convention = Literal["directed_max", "pooled", "deepmind", "monai", "medpy"]
 """How HD95 and ASSD are taken; see `HD95_CONVENTIONS`."""
@@ -108,21 +101,30 @@ def surface_scores(
         raise InputError(msg)
     codes = cell_codes(reference), cell_codes(prediction)
     first, second = (surface_elements(code, spacing_mm) for code in codes)
-    forth = _nearest(first.centroids_mm, second.centroids_mm)
-    back = _nearest(second.centroids_mm, first.centroids_mm)
-    within = _area_within(first, second, codes[1], forth.neighbour, tolerance_mm)
-    within += _area_within(second, first, codes[0], back.neighbour, tolerance_mm)
-    nsd = within / float(first.areas_mm.sum() + second.areas_mm.sum())
-    if hd95 in ("monai", "medpy"):
-        return SurfaceScores(nsd, *_voxel_scores(reference, prediction, spacing_mm, pooled=hd95 == "medpy"))
-    if hd95 == "deepmind":
-        forth, back = _nearest(first.nodes_mm, second.nodes_mm), _nearest(second.nodes_mm, first.nodes_mm)
-        return SurfaceScores(nsd, *_element_scores(forth.distance_mm, back.distance_mm, first, second, pooled=False))
-    averaged = (
-        average_with_neighbours(forth.distance_mm, first, _AVERAGING_ROUNDS),
-        average_with_neighbours(back.distance_mm, second, _AVERAGING_ROUNDS),
-    )
-    return SurfaceScores(nsd, *_element_scores(*averaged, first, second, pooled=hd95 == "pooled"))
+    from_first = SurfaceSearch(second, codes[1], spacing_mm)
+    from_second = SurfaceSearch(first, codes[0], spacing_mm)
+    if hd95 in ("directed_max", "pooled"):
+        forth, back = from_first.nearest(first), from_second.nearest(second)
+        within = (
+            from_first.nodes_within(first, forth.neighbour, tolerance_mm),
+            from_second.nodes_within(second, back.neighbour, tolerance_mm),
+        )
+        averaged = (
+            average_with_neighbours(forth.distance_mm, first, _AVERAGING_ROUNDS),
+            average_with_neighbours(back.distance_mm, second, _AVERAGING_ROUNDS),
+        )
+        distances = _element_scores(*averaged, first.areas_mm, second.areas_mm, pooled=hd95 == "pooled")
+    else:
+        nodes = from_first.node_distances(first), from_second.node_distances(second)
+        bound = tolerance_mm * (1 + 1e-6)  # the distance map has the precision of float32
+        within = nodes[0] <= bound, nodes[1] <= bound
+        if hd95 == "deepmind":
+            distances = _element_scores(*nodes, first.areas_mm, second.areas_mm, pooled=False)
+        else:
+            distances = _voxel_scores(reference, prediction, spacing_mm, pooled=hd95 == "medpy")
+    area_within = float(first.areas_mm[within[0]].sum() + second.areas_mm[within[1]].sum())
+    nsd = area_within / float(first.areas_mm.sum() + second.areas_mm.sum())
+    return SurfaceScores(nsd, *distances)
 
 
 def check_convention(hd95: str) -> None:
@@ -137,64 +139,20 @@ def check_convention(hd95: str) -> None:
         raise InputError(msg)
 
 
-class _Nearest(NamedTuple):
-    """Each point's distance to the nearest point of another set, and which one that is."""
-
-    distance_mm: Float[np.ndarray, " points"]
-    neighbour: Int[np.ndarray, " points"]
-
-
-def _nearest(points: Float[np.ndarray, "points axes"], others: Float[np.ndarray, "others axes"]) -> _Nearest:
-    distance, index = _tree(others).query(points)
-    return _Nearest(np.asarray(distance, dtype=np.float64), np.asarray(index))
-
-
-def _tree(points: Float[np.ndarray, "points axes"]) -> KDTree:
-    # Points of a surface are spread evenly: splitting by place instead of by count builds faster and finds as fast.
-    return KDTree(points, balanced_tree=False, compact_nodes=False)
-
-
-def _area_within(
-    elements: SurfaceElements,
-    other: SurfaceElements,
-    other_codes: np.ndarray,
-    near: Int[np.ndarray, " elements"],
-    tolerance_mm: float,
-) -> float:
-    """Return the area of the elements whose node lies within the tolerance of a node of the other surface.
-
-    Args:
-        elements: Whose area is meant.
-        other: The elements of the other surface.
-        other_codes: The other mask's cell codes.
-        near: For each element one of the other's that is near. Most are settled by it; only the rest is searched for.
-        tolerance_mm: A distance equal to it counts as within.
-    """
-    # Let rounding not decide about equal distances: the tree finds only what is strictly nearer than its bound.
-    bound = tolerance_mm * (1 + 1e-9)
-    within = is_surface(other_codes.ravel()[elements.cell], other_codes.ndim)
-    within |= np.linalg.norm(elements.nodes_mm - other.nodes_mm[near], axis=1) <= bound
-    apart = np.flatnonzero(~within)
-    if bound > 0 and len(apart):
-        distance, _ = _tree(other.nodes_mm).query(elements.nodes_mm[apart], distance_upper_bound=bound)
-        within[apart] = np.isfinite(distance)
-    return float(elements.areas_mm[within].sum())
-
-
 def _element_scores(
     forth: Float[np.ndarray, " first"],
     back: Float[np.ndarray, " second"],
-    first: SurfaceElements,
-    second: SurfaceElements,
+    first_areas: Float[np.ndarray, " first"],
+    second_areas: Float[np.ndarray, " second"],
     *,
     pooled: bool,
 ) -> tuple[float, float]:
     """Return HD95 and ASSD in mm from distances that belong to surface elements."""
-    distances, areas = np.concatenate([forth, back]), np.concatenate([first.areas_mm, second.areas_mm])
+    distances, areas = np.concatenate([forth, back]), np.concatenate([first_areas, second_areas])
     if pooled:
         hd95_mm = _weighted_percentile(distances, areas)
     else:
-        hd95_mm = max(_weighted_percentile(forth, first.areas_mm), _weighted_percentile(back, second.areas_mm))
+        hd95_mm = max(_weighted_percentile(forth, first_areas), _weighted_percentile(back, second_areas))
     return hd95_mm, float(np.dot(distances, areas) / areas.sum())
 
 
@@ -213,9 +171,9 @@ def _voxel_scores(
     pooled: bool,
 ) -> tuple[float, float]:
     """Return HD95 and ASSD in mm from the centres of boundary voxels."""
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
-    first, second = np.argwhere(_boundary(reference)) * spacing, np.argwhere(_boundary(prediction)) * spacing
-    forth, back = _nearest(first, second).distance_mm, _nearest(second, first).distance_mm
+    first, second = _boundary(reference), _boundary(prediction)
+    forth = distance_map(second, spacing_mm)[first].astype(np.float64)
+    back = distance_map(first, spacing_mm)[second].astype(np.float64)
     both = np.concatenate([forth, back])
     hd95_mm = np.percentile(both, 95) if pooled else max(np.percentile(forth, 95), np.percentile(back, 95))
     return float(hd95_mm), float(both.mean())

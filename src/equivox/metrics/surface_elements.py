@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 _Corner = tuple[int, ...]
 _Point = tuple[float, ...]
@@ -36,7 +36,7 @@ class SurfaceElements:
     links: Int[np.ndarray, "2 links"]
 
 
-def cell_codes(mask: Bool[np.ndarray, "..."]) -> np.ndarray:
+def cell_codes(mask: Bool[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """Return for each cell of the corner lattice which of its voxels are inside.
 
     What lies beyond the array is outside, so a mask that touches the border has a surface there.
@@ -55,14 +55,19 @@ def cell_codes(mask: Bool[np.ndarray, "..."]) -> np.ndarray:
     return codes
 
 
-def is_surface(codes: np.ndarray, axes: int) -> np.ndarray:
-    """Tell which cell codes are neither all outside nor all inside."""
+def is_surface(codes: UInt8[np.ndarray, "..."], axes: int | None = None) -> Bool[np.ndarray, "..."]:
+    """Tell which cell codes are neither all outside nor all inside.
+
+    Args:
+        codes: As `cell_codes` gives them.
+        axes: Axes of the mask, where `codes` is a selection and not the whole map.
+    """
     # 0 wraps around to 255, so that one comparison finds both ends.
-    surface: np.ndarray = (codes - np.uint8(1)) < (1 << (1 << axes)) - 2
+    surface: np.ndarray = (codes - np.uint8(1)) < (1 << (1 << (axes or codes.ndim))) - 2
     return surface
 
 
-def surface_elements(codes: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceElements:
+def surface_elements(codes: UInt8[np.ndarray, "..."], spacing_mm: Sequence[float]) -> SurfaceElements:
     """Return the surface elements of a mask from its cell codes.
 
     Args:
@@ -71,7 +76,7 @@ def surface_elements(codes: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceE
     """
     areas_of, centroids_of = element_tables(tuple(spacing_mm))
     spacing = np.asarray(spacing_mm, dtype=np.float64)
-    cell = np.flatnonzero(is_surface(codes, codes.ndim))
+    cell = np.flatnonzero(is_surface(codes))
     code = codes.ravel()[cell]
     index = np.stack(np.unravel_index(cell, codes.shape), axis=1)
     return SurfaceElements(

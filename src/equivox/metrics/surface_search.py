@@ -1,0 +1,159 @@
+"""Find, for the elements of one surface, the nearest ones of another.
+
+Two ways lead there. A k-d tree needs no more memory than the elements, and is the faster one while surfaces lie close
+together or far apart in an empty image. Its time explodes where many elements see many others at nearly the same
+distance (a ball inside a large sphere). There a Euclidean distance map, whose time and memory go with the volume, shows the way.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import edt
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.spatial import KDTree
+
+from equivox.metrics.surface_elements import SurfaceElements, is_surface
+
+# A tree query takes about as long as a distance map of this many voxels.
+_VOXELS_PER_QUERY: Final = 60
+# Elements farther apart than this many voxel sides count as far.
+_REACH_VOXELS: Final = 5.0
+# So many far elements are looked up one by one; more follow the distance map.
+_FEW: Final = 5_000
+_CANDIDATES: Final = 8
+
+
+class Nearest(NamedTuple):
+    """Each element's distance to the nearest element of another surface, and which one that is."""
+
+    distance_mm: Float[np.ndarray, " elements"]
+    neighbour: Int[np.ndarray, " elements"]
+
+
+class SurfaceSearch:
+    """A surface, made ready to be asked for its nearest elements.
+
+    Args:
+        elements: The elements of the surface.
+        codes: The cell codes that they came from.
+        spacing_mm: Voxel sides along the axes, in mm.
+    """
+
+    def __init__(self, elements: SurfaceElements, codes: UInt8[np.ndarray, "..."], spacing_mm: Sequence[float]) -> None:
+        self._elements = elements
+        self._codes = codes
+        self._spacing_mm = tuple(spacing_mm)
+
+    @cached_property
+    def map_mm(self) -> Float[np.ndarray, "..."]:
+        """The distance of each cell's middle to the nearest cell of this surface, float32, in mm."""
+        return distance_map(is_surface(self._codes), self._spacing_mm)
+
+    def node_distances(self, elements: SurfaceElements) -> Float[np.ndarray, " elements"]:
+        """Return the distance from each element's node to the nearest node of this surface, in mm."""
+        distances: np.ndarray = self.map_mm.ravel()[elements.cell].astype(np.float64)
+        return distances
+
+    def nearest(self, elements: SurfaceElements) -> Nearest:
+        """Return the distance from each element's centre of gravity to the nearest one of this surface.
+
+        Distances are exact but for surfaces of which more than 5,000 elements lie more than 5 voxel sides apart:
+        then those are the distances to the nearest of the elements around the foot that the distance map points to.
+        They are too large by 0.0-0.1 voxel on average, which is less than 0.2 % of them.
+        """
+        reach_mm = _REACH_VOXELS * max(self._spacing_mm)
+        distance, neighbour = _query(self._centroids, elements.centroids_mm, reach_mm)
+        far = np.flatnonzero(np.isinf(distance))
+        if len(far):
+            points = elements.centroids_mm[far]
+            if len(far) <= _FEW:
+                distance[far], neighbour[far] = _query(self._centroids, points)
+            else:
+                distance[far], neighbour[far] = self._follow_map(points, elements.nodes_mm[far], elements.cell[far])
+        return Nearest(distance, neighbour)
+
+    def nodes_within(
+        self, elements: SurfaceElements, near: Int[np.ndarray, " elements"], tolerance_mm: float
+    ) -> Bool[np.ndarray, " elements"]:
+        """Tell which elements have their node within the tolerance of a node of this surface.
+
+        Args:
+            elements: The elements of the other surface.
+            near: For each of them an element of this surface that is near. It settles most; the rest is searched for.
+            tolerance_mm: A distance equal to it counts as within.
+        """
+        # Rounding must not decide about equal distances: the tree finds only what is strictly nearer than its
+        # bound, and the map has the precision of float32.
+        bound = tolerance_mm * (1 + 1e-6)
+        within: np.ndarray = np.linalg.norm(elements.nodes_mm - self._elements.nodes_mm[near], axis=1) <= bound
+        apart = np.flatnonzero(~within)
+        if len(apart) * _VOXELS_PER_QUERY > self._codes.size:
+            within[apart] = self.map_mm.ravel()[elements.cell[apart]] <= bound
+        elif len(apart):
+            # Nodes lie on a lattice: those in the same place are found without a tree.
+            within[apart] = is_surface(self._codes.ravel()[elements.cell[apart]], self._codes.ndim)
+            if bound > 0:
+                distance, _ = _query(_tree(self._elements.nodes_mm), elements.nodes_mm[apart], bound)
+                within[apart] |= np.isfinite(distance)
+        return within
+
+    @cached_property
+    def _centroids(self) -> KDTree:
+        return _tree(self._elements.centroids_mm)
+
+    def _follow_map(
+        self,
+        points: Float[np.ndarray, "far axes"],
+        nodes_mm: Float[np.ndarray, "far axes"],
+        cell: Int[np.ndarray, " far"],
+    ) -> tuple[Float[np.ndarray, " far"], Int[np.ndarray, " far"]]:
+        """Return distance and neighbour of far points by walking down the distance map to this surface."""
+        downhill = -self._slope(cell)
+        steepness = np.linalg.norm(downhill, axis=1, keepdims=True)
+        steps = self.map_mm.ravel()[cell].astype(np.float64)
+        foot = nodes_mm + steps[:, None] * downhill / np.where(steepness > 0, steepness, 1.0)
+        count = min(_CANDIDATES, len(self._elements.areas_mm))
+        candidates = np.asarray(self._centroids.query(foot, k=[*range(1, count + 1)])[1])
+        apart = np.linalg.norm(points[:, None] - self._elements.centroids_mm[candidates], axis=2)
+        best = apart.argmin(axis=1)
+        rows = np.arange(len(points))
+        distance, neighbour = apart[rows, best], candidates[rows, best]
+        # Where the map has a crest its slope points nowhere. Both centres of gravity lie within a third of a cell's
+        # diagonal of their nodes, so that a distance beyond this cannot be the smallest.
+        lost = np.flatnonzero(distance > steps + 2 / 3 * np.linalg.norm(self._spacing_mm))
+        if len(lost):
+            distance[lost], neighbour[lost] = _query(self._centroids, points[lost])
+        return distance, neighbour
+
+    def _slope(self, cell: Int[np.ndarray, " cells"]) -> Float[np.ndarray, "cells axes"]:
+        """Return the slope of the distance map at some cells, from the cells before and after each."""
+        index = np.stack(np.unravel_index(cell, self._codes.shape), axis=1)
+        slope = np.empty(index.shape)
+        for axis, side in enumerate(self._codes.shape):
+            before, after = index.copy(), index.copy()
+            before[:, axis] = np.maximum(before[:, axis] - 1, 0)
+            after[:, axis] = np.minimum(after[:, axis] + 1, side - 1)
+            rise = self.map_mm[tuple(after.T)].astype(np.float64) - self.map_mm[tuple(before.T)]
+            slope[:, axis] = rise / ((after - before)[:, axis] * self._spacing_mm[axis])
+        return slope
+
+
+def distance_map(targets: Bool[np.ndarray, "..."], spacing_mm: Sequence[float]) -> Float[np.ndarray, "..."]:
+    """Return the distance from each voxel's centre to the nearest target voxel's, float32, in mm."""
+    distances: np.ndarray = edt.edt(np.ascontiguousarray(~targets), anisotropy=tuple(spacing_mm))
+    return distances
+
+
+def _tree(points: Float[np.ndarray, "points axes"]) -> KDTree:
+    # Points of a surface are spread evenly: splitting by place instead of by count builds faster and finds as fast.
+    return KDTree(points, balanced_tree=False, compact_nodes=False)
+
+
+def _query(
+    tree: KDTree, points: Float[np.ndarray, "points axes"], bound_mm: float = np.inf
+) -> tuple[Float[np.ndarray, " points"], Int[np.ndarray, " points"]]:
+    """Return each point's distance to its nearest in the tree, infinite where none is nearer than the bound."""
+    distance, neighbour = tree.query(points, distance_upper_bound=bound_mm)
+    return np.asarray(distance), np.asarray(neighbour)
