@@ -1,0 +1,94 @@
+"""What the numbers leave out, counted and named."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+_MOST_ROWS: Final = 100
+_OUTCOME_LABELS: Final = {
+    "both_empty": "In neither mask",
+    "missed": "Missed",
+    "false_positive": "Found where there is none",
+}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One kind of thing that was left out.
+
+    Attributes:
+        label: Its name.
+        count: How many there are.
+        words: What follows the count.
+        summary: What opens the list.
+        heads: Of the list.
+        rows: Of the list.
+        more: What is said when the list is cut.
+    """
+
+    label: str
+    count: str
+    words: str
+    summary: str = ""
+    heads: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class EmptyMasks:
+    """Empty masks by class, and how they were scored."""
+
+    policy: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def ledger(left_out: Mapping[str, Any]) -> list[Ledger]:
+    """Return what was left out; a kind of which there is none is said to be none.
+
+    Args:
+        left_out: The part of that name of the summary.
+    """
+    excluded = [(str(one["case_id"]), str(one["reason"])) for one in left_out.get("excluded_cases", [])]
+    repaired = [(str(one["case_id"]), str(one["repair"])) for one in left_out.get("repairs", [])]
+    missing = [(str(case),) for case in left_out.get("missing_predictions", [])]
+    extra = [(str(case),) for case in left_out.get("extra_predictions", [])]
+    items = [
+        _listed("Excluded cases", excluded, "not scored", ("Case", "Why")),
+        _listed("Missing predictions", missing, "without a prediction", ("Case",)),
+        _listed("Extra predictions", extra, "that no case of the cohort asks for", ("Prediction",)),
+        _listed("Repaired geometry", repaired, "mended before scoring", ("Case", "What was done")),
+    ]
+    for attribute, count in left_out.get("unknown_group", {}).items():
+        words = f"patient{'' if count == 1 else 's'} of unknown group, in the overall mean only"
+        items.append(Ledger(f"Unknown {attribute}", _count(count), words))
+    return items
+
+
+def empty_masks(summary: Mapping[str, Any]) -> EmptyMasks:
+    """Return how often each class was in no mask or in one alone, and the policy's words."""
+    left_out = summary["left_out"]
+    outcomes = [key for key in _OUTCOME_LABELS if key in left_out]
+    classes = [str(name) for name in summary["cohort"]["classes"]]
+    counts = [[left_out[key].get(name, 0) for key in outcomes] for name in classes]
+    rows = [[name, *map(_count, row)] for name, row in zip(classes, counts, strict=True)]
+    policy = summary["settings"].get("empty_policy", "")
+    words = (
+        f"A structure can be missing from the reference, from the prediction or from both. The policy here is '{policy}'; "
+        "the methods say what each metric then scores. Counts are structures: one class of one case."
+    )
+    return EmptyMasks(words, ("Class", *(_OUTCOME_LABELS[key] for key in outcomes)), rows if outcomes else [])
+
+
+def _listed(label: str, rows: Sequence[tuple[str, ...]], words: str, heads: Sequence[str]) -> Ledger:
+    if not rows:
+        return Ledger(label, "None", "")
+    more = ""
+    if len(rows) > _MOST_ROWS:
+        more = f"And {len(rows) - _MOST_ROWS:,} more, all of them in the summary that can be saved below."
+    return Ledger(label, _count(len(rows)), words, "Which", heads, rows[:_MOST_ROWS], more)
+
+
+def _count(count: int) -> str:
+    return f"{count:,}"

@@ -1,0 +1,179 @@
+"""How the report writes numbers: the same number reads the same wherever it stands."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+MISSING: Final = "–"
+
+MetricKind = Literal["fraction", "distance", "volume"]
+
+
+@dataclass(frozen=True)
+class MetricText:
+    """What a page says about a metric.
+
+    Attributes:
+        label: Short name, as in a table's head.
+        name: Full name.
+        kind: A fraction in [0, 1], a distance or a volume: chooses digits and unit.
+        better: ``high``, ``low`` or ``zero``.
+        formula: Definition, with R for the reference and P for the prediction.
+        reference: Where it comes from.
+    """
+
+    label: str
+    name: str
+    kind: MetricKind
+    better: Literal["high", "low", "zero"]
+    formula: str
+    reference: str
+
+
+METRICS: Final[dict[str, MetricText]] = {
+    "dice": MetricText(
+        "Dice",
+        "Dice overlap",
+        "fraction",
+        "high",
+        "2 |R ∩ P| / (|R| + |P|)",
+        "Dice, Ecology 1945",
+    ),
+    "iou": MetricText(
+        "IoU",
+        "Intersection over union",
+        "fraction",
+        "high",
+        "|R ∩ P| / |R ∪ P|",
+        "Jaccard, New Phytologist 1912",
+    ),
+    "nsd": MetricText(
+        "NSD",
+        "Normalised surface Dice at a tolerance",
+        "fraction",
+        "high",
+        "share of both surfaces that lies within the tolerance τ of the other one",
+        "Nikolov et al., J Med Internet Res 2021",
+    ),
+    "hd95": MetricText(
+        "HD95",
+        "95th percentile of the surface distance",
+        "distance",
+        "low",
+        "max( P₉₅ d(∂R → ∂P), P₉₅ d(∂P → ∂R) )",
+        "Huttenlocher et al., IEEE TPAMI 1993",
+    ),
+    "assd": MetricText(
+        "ASSD",
+        "Average symmetric surface distance",
+        "distance",
+        "low",
+        "mean of d(∂R → ∂P) and d(∂P → ∂R) over the points of both surfaces",
+        "Heimann et al., IEEE TMI 2009",
+    ),
+    "volume_error": MetricText(
+        "Volume error",
+        "Signed volume error",
+        "volume",
+        "zero",
+        "|P| - |R|",
+        "",
+    ),
+}
+
+
+def metric_text(key: str) -> MetricText:
+    """Return what is said about a metric; one that is not known is shown under its key, as a fraction."""
+    return METRICS.get(key) or MetricText(key, key, "fraction", "high", "", "")
+
+
+def metric_unit(key: str, settings: Mapping[str, Any]) -> str:
+    """Return the unit of a metric as a page writes it, empty for fractions."""
+    kind = metric_text(key).kind
+    return "" if kind == "fraction" else unit_text(str(settings[f"{kind}_unit"]))
+
+
+def unit_text(unit: str) -> str:
+    """Return a unit as a page writes it; a 2D image has an area in place of a volume."""
+    return {"mm2": "mm²"}.get(unit, unit)
+
+
+def size_word(settings: Mapping[str, Any]) -> str:
+    """Return what the size of a structure is called."""
+    return "area" if settings["volume_unit"] == "mm2" else "volume"
+
+
+def decimals(kind: MetricKind, value: float | None, low: float | None = None, high: float | None = None) -> int:
+    """Return the decimals that the interval supports; without one, those that the size of the value suggests.
+
+    A fraction has three decimals where its interval is narrower than 0.02, else two. A distance or volume has as many
+    as keep the interval's width between 2 and 20 of the last digit, from none to two.
+
+    Example:
+        >>> decimals("fraction", 0.84, 0.80, 0.88), decimals("fraction", 0.842, 0.834, 0.85)
+        (2, 3)
+        >>> decimals("distance", 4.2, 3.1, 5.9), decimals("volume", 1200.0)
+        (1, 0)
+    """
+    if low is not None and high is not None:
+        width = high - low
+        if kind == "fraction":
+            return 3 if width < 0.02 else 2
+        # At least one decimal below 20 units: a whole number would look like a count.
+        return 0 if width >= 20 else 1 if width >= 0.2 else 2
+    if kind == "fraction" or value is None:
+        return 2
+    size = abs(value)
+    return 0 if size >= 100 else 1 if size >= 10 else 2
+
+
+def number(value: float | int | None, places: int) -> str:
+    """Write a number with a true minus sign and thousands set apart; an unknown one is a dash.
+
+    Example:
+        >>> number(-0.0512, 2), number(None, 2), number(12345.6, 0), number(-0.001, 2)
+        ('−0.05', '–', '12,346', '0.00')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:,.{places}f}"
+    if not any(digit in text for digit in "123456789"):
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def signed(value: float | None, places: int) -> str:
+    """Write a difference, with its sign.
+
+    Example:
+        >>> signed(0.05, 2), signed(-0.05, 2), signed(0.0, 2)
+        ('+0.05', '−0.05', '0.00')
+    """
+    text = number(value, places)
+    return f"+{text}" if value is not None and value > 0 and any(digit in text for digit in "123456789") else text
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value with no more digits than a permutation test supports.
+
+    Example:
+        >>> p_value(0.0002), p_value(0.0134), p_value(0.34), p_value(1.0)
+        ('< .001', '.013', '.340', '1.000')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def interval(low: float | None, high: float | None, places: int, *, sign: bool = False) -> str:
+    """Write an interval, or nothing where there is none.
+
+    Example:
+        >>> interval(-0.08, 0.01, 2, sign=True)
+        '−0.08 to +0.01'
+    """
+    if low is None or high is None:
+        return ""
+    write = signed if sign else number
+    return f"{write(low, places)} to {write(high, places)}"

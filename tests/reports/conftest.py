@@ -1,0 +1,405 @@
+"""A made-up evaluation with all that a summary can hold, to render reports from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from equivox.reports import OverlayCase
+
+CLASSES = ("edema", "enhancing tumour", "necrosis")
+ATTRIBUTES = {
+    "sex": (("female", "male"), (0.5, 0.49), "no_evidence"),
+    "age": (("<40", "40-65", ">=65"), (0.25, 0.45, 0.29), "difference"),
+    "site": (("Aachen", "Bergen", "Cork", "Delft"), (0.4, 0.3, 0.25, 0.05), "cannot_say"),
+    "scanner": (("1.5 T", "3 T"), (0.5, 0.5), "ruled_out"),
+}
+
+
+@dataclass
+class Example:
+    """The arguments of `write_report`."""
+
+    summary: dict[str, Any]
+    cases: pd.DataFrame
+    groups: pd.DataFrame
+    overlays: list[OverlayCase] = field(default_factory=list)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"summary": self.summary, "cases": self.cases, "groups": self.groups, "overlays": self.overlays}
+
+
+def make_example(
+    patients: int = 120,
+    *,
+    voxels: bool = False,
+    classes: tuple[str, ...] = CLASSES,
+    attributes: dict[str, tuple[tuple[str, ...], tuple[float, ...], str]] | None = None,
+    case_names: Callable[[int], str] = lambda number: f"case_{number:03d}",
+    name: str = "Gliomas of five hospitals",
+    overlays: bool = True,
+    seed: int = 0,
+) -> Example:
+    """Return an evaluation of made-up scores: a second of each five patients has two scans, some structures are empty."""
+    attributes = ATTRIBUTES if attributes is None else attributes
+    rng = np.random.default_rng(seed)
+    cases = _cases(rng, patients, voxels, classes, attributes, case_names)
+    units = ("voxels", "voxels") if voxels else ("mm", "ml")
+    settings = {
+        "primary_endpoint": "dice",
+        "margin": 0.05,
+        "tolerance": 2.0,
+        "distance_unit": units[0],
+        "volume_unit": units[1],
+        "empty_policy": "penalise",
+        "bootstrap_draws": 4999,
+        "permutation_draws": 9999,
+        "seed": 0,
+        "confidence": 0.95,
+        "minimum_group": 10,
+        "failure_threshold": 0.5,
+        "hd95": "directed_max",
+    }
+    tables = [
+        _table(cases[cases["role"] == role], role, role == "test", attributes, classes, units)
+        for role in ("test", "out_of_fold")
+    ]
+    summary = {
+        "schema_version": 1,
+        "equivox_version": "0.1.0",
+        "created": "2026-11-23T12:00:00+00:00",
+        "cohort": {
+            "name": name,
+            "classes": list(classes),
+            "patients": int(cases["patient_id"].nunique()),
+            "cases": int(cases["case_id"].nunique()),
+            "nominal_spacing": voxels,
+        },
+        "model": {"name": "unetpp", "run": "runs/gliomas"},
+        "settings": settings,
+        "tables": tables,
+        "left_out": {
+            "excluded_cases": [{"case_id": "case_901", "reason": "label value 7 is no class"}],
+            "missing_predictions": ["case_902", "case_903"],
+            "extra_predictions": [],
+            "both_empty": {
+                one: int(((cases["class"] == one) & (cases["outcome"] == "both_empty")).sum()) for one in classes
+            },
+            "missed": {one: int(((cases["class"] == one) & (cases["outcome"] == "missed")).sum()) for one in classes},
+            "false_positive": {one: 1 for one in classes},
+            "repairs": [{"case_id": "case_004", "repair": "the sform was not orthonormal; the qform was used"}],
+            "unknown_group": {
+                one: int(cases.drop_duplicates("patient_id")[f"attribute:{one}"].isna().sum()) for one in attributes
+            },
+        },
+        "methods": {
+            "unit": "The unit of inference is the patient: scores are averaged over classes, then over a patient's cases.",
+            "intervals": "Bootstrap-t over patients.",
+            "tests": {"contrasts": "Studentised permutation, maximum statistic.", "draws": 9999, "adjusted": None},
+            "references": ["Tian et al., FairSeg, ICLR 2024", "Efron, Annals of Statistics 1979"],
+        },
+    }
+    shown = _overlays(rng, cases, classes) if overlays else []
+    return Example(summary, cases, _groups(tables), shown)
+
+
+def _cases(rng, patients, voxels, classes, attributes, case_names) -> pd.DataFrame:
+    rows = []
+    number = 0
+    for patient in range(patients):
+        groups = {}
+        for attribute, (names, shares, _) in attributes.items():
+            weights = np.array([*shares, max(0.0, 1 - sum(shares))])
+            drawn = rng.choice(len(weights), p=weights / weights.sum())
+            groups[f"attribute:{attribute}"] = names[drawn] if drawn < len(names) else None
+        harder = 0.09 if groups.get("attribute:age") == ">=65" else 0.0
+        own = rng.normal(0, 0.05)
+        for _ in range(2 if patient % 5 == 1 else 1):
+            role = "test" if patient % 5 < 3 else "out_of_fold"
+            for place, one in enumerate(classes):
+                volume = float(np.exp(rng.normal(2.6 - place, 0.9)))
+                score = float(
+                    np.clip(
+                        0.84 - harder - 0.04 * place + own + 0.03 * np.log(volume / 12) + rng.normal(0, 0.06), 0, 0.98
+                    )
+                )
+                rows.append(_row(rng, case_names(number), f"p{patient:04d}", role, one, score, volume, voxels) | groups)
+            number += 1
+    return pd.DataFrame(rows)
+
+
+def _row(rng, case, patient, role, one, dice, volume, voxels) -> dict[str, Any]:
+    chance = rng.random()
+    outcome = "both_empty" if chance < 0.06 else "missed" if chance < 0.09 else "scored"
+    volume = 0.0 if outcome == "both_empty" else volume
+    predicted = volume * float(rng.normal(0.97, 0.12)) if outcome == "scored" else 0.0
+    scored = {"both_empty": (None,) * 5, "missed": (0.0, 0.0, 0.0, 240.0, 240.0)}.get(
+        outcome, (dice, dice / (2 - dice), min(1.0, dice + 0.05), 30 * (1 - dice) + 1, 8 * (1 - dice))
+    )
+    distance, size, factor = ("voxels", "voxels", 1000) if voxels else ("mm", "ml", 1)
+    row = {
+        "case_id": case,
+        "patient_id": patient,
+        "role": role,
+        "class": one,
+        "outcome": outcome,
+        "penalised": outcome == "missed",
+    }
+    row |= dict(zip(("dice", "iou", "nsd", f"hd95_{distance}", f"assd_{distance}"), scored, strict=True))
+    error = None if outcome == "both_empty" else (predicted - volume) * factor
+    row |= {
+        f"volume_error_{size}": error,
+        f"reference_{size}": volume * factor,
+        f"prediction_{size}": predicted * factor,
+    }
+    return row | {"reference_voxels": int(volume * 1000), "prediction_voxels": int(predicted * 1000)}
+
+
+def _spread_of(values: np.ndarray, small: bool) -> dict[str, Any]:
+    if not len(values):
+        return dict.fromkeys(("mean", "low", "high", "median", "worst_decile"))
+    half = 1.96 * values.std() / np.sqrt(len(values)) if not small else None
+    mean = float(values.mean())
+    return {
+        "mean": mean,
+        "low": None if half is None else mean - float(half),
+        "high": None if half is None else mean + float(half),
+        "median": float(np.median(values)),
+        "worst_decile": float(np.quantile(values, 0.1)),
+    }
+
+
+def _per_patient(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
+    values = rows.assign(value=pd.to_numeric(rows[column])).dropna(subset="value")
+    return values.groupby(["patient_id", "case_id"])["value"].mean().groupby("patient_id").mean()
+
+
+def _metric(rows: pd.DataFrame, metric: str, units: tuple[str, str]) -> dict[str, Any]:
+    unit = {"hd95": units[0], "assd": units[0], "volume_error": units[1]}.get(metric, "")
+    column = f"{metric}_{unit}" if unit else metric
+    values = _per_patient(rows, column).to_numpy()
+    used = rows[rows[column].notna()]
+    return {
+        "unit": unit or "fraction",
+        **_spread_of(values, len(values) < 10),
+        "patients": len(values),
+        "cases_used": int(used["case_id"].nunique()),
+        "cases_both_empty": int(rows[rows["outcome"] == "both_empty"]["case_id"].nunique()),
+        "cases_penalised": int(rows[rows["outcome"] == "missed"]["case_id"].nunique()),
+    }
+
+
+def _table(rows, role, headline, attributes, classes, units) -> dict[str, Any]:
+    metrics = ("dice", "iou", "nsd", "hd95", "assd", "volume_error")
+    patients = _per_patient(rows, "dice")
+    failed = int((patients < 0.5).sum())
+    by_class = {}
+    for one in classes:
+        part = rows[rows["class"] == one]
+        present = int((part["reference_voxels"] > 0).sum())
+        by_class[one] = {
+            "metrics": {metric: _metric(part, metric, units) for metric in metrics},
+            "presence": {"sensitivity": 0.97, "specificity": None, "present": present, "absent": len(part) - present},
+        }
+    return {
+        "role": role,
+        "headline": headline,
+        "patients": int(rows["patient_id"].nunique()),
+        "cases": int(rows["case_id"].nunique()),
+        "overall": {metric: _metric(rows, metric, units) for metric in metrics},
+        "failure_rate": {
+            "value": failed / max(1, len(patients)),
+            "low": 0.01,
+            "high": 0.09,
+            "failed": failed,
+            "patients": len(patients),
+        },
+        "by_class": by_class,
+        "attributes": [_attribute(rows, patients, name, *spec) for name, spec in attributes.items()],
+        "intersections": [_intersection(rows, patients, *list(attributes)[:2])] if len(attributes) > 1 else [],
+    }
+
+
+def _group(rows: pd.DataFrame, patients: "pd.Series[float]", members: pd.Index, name: str) -> dict[str, Any]:
+    values = patients[patients.index.isin(members)].to_numpy()
+    own = rows[rows["patient_id"].isin(members)]
+    return {
+        "name": name,
+        "patients": len(values),
+        "cases": int(own["case_id"].nunique()),
+        **_spread_of(values, len(values) < 10),
+        "missed": int((own["outcome"] == "missed").sum()),
+        "failure_rate": float((values < 0.5).mean()) if len(values) else None,
+        "small": len(values) < 10,
+    }
+
+
+def _members(rows: pd.DataFrame, **groups: str) -> pd.Index:
+    kept = rows
+    for name, value in groups.items():
+        kept = kept[kept[f"attribute:{name}"] == value]
+    return pd.Index(kept["patient_id"].unique())
+
+
+def _attribute(rows, patients, name, names, shares, answer) -> dict[str, Any]:
+    groups = [_group(rows, patients, _members(rows, **{name: one}), one) for one in names]
+    contrasts = []
+    for group in groups:
+        inside = patients.index.isin(_members(rows, **{name: group["name"]}))
+        if group["small"] or (~inside).sum() < 10:
+            continue
+        difference = float(patients[inside].mean() - patients[~inside].mean())
+        half = 2.6 * float(np.hypot(patients[inside].sem(), patients[~inside].sem()))
+        contrasts.append(
+            {
+                "group": group["name"],
+                "difference": difference,
+                "low": difference - half,
+                "high": difference + half,
+                "p_adjusted": float(np.clip(2.2 * np.exp(-3.0 * abs(difference) / half * 2), 0.0002, 1)),
+                "detectable_gap": 1.3 * half,
+            }
+        )
+    chosen = min(contrasts, key=lambda one: one["difference"], default=None)
+    keys = ("group", "difference", "low", "high", "p_adjusted", "detectable_gap")
+    told = {key: None if chosen is None else chosen[key] for key in keys}
+    words = {
+        "difference": "Evidence of a difference: '{group}' scores {size:.2f} lower in mean Dice than the rest (simultaneous 95 % interval {low:+.2f} to {high:+.2f}, adjusted p < .001).",
+        "ruled_out": "A difference larger than 0.05 is ruled out: every group's difference to the rest lies inside -0.05 to 0.05.",
+        "no_evidence": "No evidence of a difference: '{group}' scores {size:.2f} lower than the rest (simultaneous 95 % interval {low:+.2f} to {high:+.2f}, adjusted p = .42). The smallest gap we could have seen is {detectable_gap:.2f}; a smaller one may be there.",
+        "cannot_say": "Cannot say: fewer than 10 patients in 'Delft' (4). To see a gap of 0.1, about 30 patients of it would be needed, the rest growing alike.",
+    }
+    sentence = (
+        words[answer].format(size=abs(told["difference"]), **told)
+        if chosen
+        else "Cannot say: only one group has patients."
+    )
+    means = [group["mean"] for group in groups if group["mean"] is not None]
+    gap = max(means) - min(means) if means else 0.0
+    measure = {"value": gap, "permutation_mean": gap * 0.6, "excess": gap * 0.4}
+    scaled = {"value": 0.8 / (1 + gap), "permutation_mean": 0.8 / (1 + gap * 0.6), "excess": -0.01}
+    return {
+        "name": name,
+        "kind": "categorical",
+        "unknown_patients": int(rows.drop_duplicates("patient_id")[f"attribute:{name}"].isna().sum()),
+        "groups": groups,
+        "verdict": {
+            "answer": answer if chosen else "cannot_say",
+            "sentence": sentence,
+            **told,
+            "patients_needed": 30 if answer == "cannot_say" else None,
+        },
+        "contrasts": contrasts,
+        "spread": {
+            "gap": measure,
+            "ratio": scaled,
+            "es_sum": scaled,
+            "es_std": scaled,
+            "worst_group": groups[-1]["name"],
+        }
+        if len(means) > 1
+        else None,
+    }
+
+
+def _intersection(rows, patients, one: str, two: str) -> dict[str, Any]:
+    groups = []
+    for first in rows[f"attribute:{one}"].dropna().unique():
+        for second in rows[f"attribute:{two}"].dropna().unique():
+            groups.append(_group(rows, patients, _members(rows, **{one: first, two: second}), f"{first} × {second}"))
+    return {"name": f"{one} × {two}", "groups": [group for group in groups if group["patients"]]}
+
+
+def _groups(tables: list[dict[str, Any]]) -> pd.DataFrame:
+    flat = []
+    for table in tables:
+        for attribute in table["attributes"]:
+            contrasts = {one["group"]: one for one in attribute["contrasts"]}
+            for group in attribute["groups"]:
+                one = contrasts.get(group["name"], {})
+                row = {"role": table["role"], "attribute": attribute["name"], "kind": "group", "group": group["name"]}
+                row |= {key: value for key, value in group.items() if key != "name"}
+                row |= {
+                    "difference": one.get("difference"),
+                    "difference_low": one.get("low"),
+                    "difference_high": one.get("high"),
+                }
+                flat.append(row | {"p_adjusted": one.get("p_adjusted"), "detectable_gap": one.get("detectable_gap")})
+        for crossing in table["intersections"]:
+            for group in crossing["groups"]:
+                row = {
+                    "role": table["role"],
+                    "attribute": crossing["name"],
+                    "kind": "intersection",
+                    "group": group["name"],
+                }
+                flat.append(row | {key: value for key, value in group.items() if key != "name"})
+    return pd.DataFrame(flat)
+
+
+def _overlays(rng, cases: pd.DataFrame, classes: tuple[str, ...]) -> list[OverlayCase]:
+    means = cases.assign(dice=pd.to_numeric(cases["dice"])).groupby("case_id")["dice"].mean().dropna().sort_values()
+    if not len(means):
+        return []
+    chosen = {"worst": means.index[0], "median": means.index[len(means) // 2], "best": means.index[-1]}
+    modalities = {"worst": "CT", "median": "MR", "best": "PET"}
+    return [
+        make_overlay(
+            rng, str(case), rank, float(means[case]), modalities[rank], {one: k + 1 for k, one in enumerate(classes)}
+        )
+        for rank, case in chosen.items()
+    ]
+
+
+def make_overlay(rng, case_id: str, rank: Any, dice: float, modality: str, classes: dict[str, int]) -> OverlayCase:
+    """Return a ball of tissue with nested structures on a grid of 3 mm slices."""
+    shape, spacing = (176, 160, 30), (1.0, 1.2, 4.0)
+    grid = np.meshgrid(*[(np.arange(n) - n / 2) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij")
+    head = (grid[0] / 80) ** 2 + (grid[1] / 88) ** 2 + (grid[2] / 58) ** 2 < 1
+    noise = rng.normal(0, 1, shape)
+    image = np.where(head, 60 + 25 * np.sin(grid[0] / 11) * np.cos(grid[1] / 13) + 6 * noise, 2 * np.abs(noise))
+    reference, prediction = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for place, index in enumerate(classes.values()):
+        for labels, shift in ((reference, 0.0), (prediction, 14 * (1 - dice))):
+            wobble = 1 + 0.12 * np.sin(grid[0] / 5 + shift) * np.cos(grid[1] / 4)
+            inside = ((grid[0] - 25 - shift) ** 2 + (grid[1] + 12) ** 2 + grid[2] ** 2) * wobble < (30 - 9 * place) ** 2
+            labels[inside] = index
+    image = image + 30 * (reference > 0) + 25 * (reference > 1)
+    if modality == "CT":
+        image = np.where(head, image - 20, -1000.0)
+    return OverlayCase(
+        case_id=case_id,
+        rank=rank,
+        dice=dice,
+        image=image.astype(np.float32),
+        reference=reference,
+        prediction=prediction,
+        spacing_mm=spacing,
+        modality=modality,
+        orientation="LPS",
+        classes=classes,
+    )
+
+
+@pytest.fixture(scope="session")
+def example() -> Example:
+    return make_example()
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Example]:
+    return make_example
+
+
+@pytest.fixture(scope="session")
+def overlay() -> Callable[..., OverlayCase]:
+    return make_overlay
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    return tmp_path / "report.html"
