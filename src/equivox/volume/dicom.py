@@ -123,8 +123,12 @@ def _find_slices(path: Path) -> tuple[list[_Slice], tuple[str, ...]]:
         header = _read_header(file) if is_dicom(file) else None
         if header is None:
             left_out.append(f"{file.name} (not DICOM)")
-        elif header.get("Modality") in _COMPANIONS or "Rows" not in header:
-            left_out.append(f"{file.name} ({header.get('Modality') or 'no image'})")
+        elif header.get("Modality") in _COMPANIONS or "DirectoryRecordSequence" in header:
+            left_out.append(f"{file.name} ({header.get('Modality') or 'DICOMDIR'})")
+        elif "Rows" not in header:
+            # A slice that was cut short in its header must not go missing quietly.
+            msg = f"{file}: expected an image, got DICOM without one; copy it again, or take it out of the folder"
+            raise InputError(msg)
         else:
             position = header.get("ImagePositionPatient")
             slices.append(_Slice(file, header, None if position is None else _numbers(position, 3, file)))

@@ -1,5 +1,6 @@
 """MHA, MHD and NRRD through SimpleITK, turned from ITK's LPS to RAS."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from equivox.volume.orientation import swap_lps_ras
 from equivox.volume.placement import Placement
 
 _SHEAR = 1e-4  # of a direction cosine; rounded headers are off by less
+_META = {".mha", ".mhd"}
 _META_HEADER_BYTES = 65536
 _META_ITEM_BYTES = {
     "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
@@ -50,7 +52,8 @@ def read_itk_stored(path: Path) -> Shaped[np.ndarray, "channels i j k"]:
     """
     reader = _open(path)
     size, _ = _shape(reader.GetSize(), path)
-    _require_whole_meta(path)
+    if path.suffix.lower() in _META:
+        _require_whole_meta(path)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -101,6 +104,8 @@ def _in_plane(direction: Float[np.ndarray, "3 3"], columns: Float[np.ndarray, "4
 
 
 def _open(path: Path) -> Any:
+    if path.suffix.lower() in _META:
+        _meta_fields(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -122,29 +127,45 @@ def _shape(sides: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], Li
     return (sides[0], sides[1], sides[2]), 3
 
 
-def _require_whole_meta(path: Path) -> None:
-    """Find missing and cut-short voxels of MetaImage files before ITK does, which would print to the terminal."""
-    if path.suffix.lower() not in {".mha", ".mhd"}:
-        return
+def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
+    """Return the fields of a MetaImage header and the bytes that it takes.
+
+    Raises:
+        InputError: If the header is not whole: ITK would print to the terminal.
+    """
     with path.open("rb") as stream:
         block = stream.read(_META_HEADER_BYTES)
-    fields = dict(re.findall(r"(?m)^(\w+)\s*=\s*(.*?)\s*$", block.decode("latin-1").partition("ElementDataFile")[0]))
-    last = re.search(rb"(?m)^ElementDataFile\s*=\s*(.*?)\s*?\n", block)
-    if last is None:
-        return
-    name = last.group(1).decode("utf-8", "replace")
-    data = path if name == "LOCAL" else path.parent / name
+    last = re.search(rb"(?m)^ElementDataFile\s*=.*\n", block)
+    text = block[: last.end()].decode("utf-8", "replace") if last else ""
+    fields = dict(re.findall(r"(?m)^(\w+)[ \t]*=[ \t]*(.*?)[ \t\r]*$", text))
+    numbers = [*fields.get("DimSize", "?").split(), fields.get("CompressedDataSize", "0")]
+    if not {"NDims", "ElementType"} <= set(fields) or not all(number.isdigit() for number in numbers):
+        msg = f"{path}: expected a MetaImage header, got one without size, type or data file; export or copy it again"
+        raise InputError(msg)
+    return fields, len(block[: last.end()]) if last else 0
+
+
+def _require_whole_meta(path: Path) -> None:
+    """Find missing and cut-short voxels of a MetaImage before ITK does, which would print to the terminal."""
+    fields, header_bytes = _meta_fields(path)
+    name = fields["ElementDataFile"]
     if name.startswith("LIST") or "%" in name:
         return
+    data = path if name == "LOCAL" else path.parent / name
     if not data.exists():
         msg = f"{path}: expected its voxels in {name} beside it, got no such file; copy both files"
         raise InputError(msg)
     if fields.get("CompressedData", "False") == "True":
         wanted = int(fields.get("CompressedDataSize", 0))
     else:
-        item = _META_ITEM_BYTES.get(fields.get("ElementType", "").removeprefix("MET_"), 0)
-        wanted = int(np.prod([int(side) for side in fields.get("DimSize", "0").split()])) * item
-    got = data.stat().st_size - (last.end() if data == path else 0)
+        item = _META_ITEM_BYTES.get(fields["ElementType"].removeprefix("MET_"), 0)
+        channels = fields.get("ElementNumberOfChannels", "1")
+        wanted = (
+            math.prod(int(side) for side in fields["DimSize"].split())
+            * item
+            * int(channels if channels.isdigit() else 1)
+        )
+    got = data.stat().st_size - (header_bytes if data == path else 0)
     if got < wanted:
         msg = f"{path}: expected {wanted} bytes of voxels, got {got}; copy or download it again"
         raise InputError(msg)

@@ -37,6 +37,7 @@ _GRID_FIELDS = (
 _QFORM_FIELDS, _SFORM_FIELDS = _GRID_FIELDS[2:8], _GRID_FIELDS[9:]
 _AGREEMENT_VOXELS = 0.1
 _SINGULAR = 1e-6
+_NO_DISTANCE_MM = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class NiftiHead:
     """A header that was read and checked, and where its voxels are.
 
     Attributes:
+        path: The file as it was given, for messages.
         placement: The grid, and the header's own fields for it.
         dtype: Of the stored numbers, with the file's byte order; structured for RGB.
         slope: Scale, 1 where the header has none.
@@ -52,6 +54,7 @@ class NiftiHead:
         data_offset: Bytes before the first voxel, after decompression.
     """
 
+    path: Path
     placement: Placement
     dtype: np.dtype
     slope: float
@@ -79,7 +82,7 @@ def read_head(path: Path) -> NiftiHead:
     affine, affine_notes = _affine(header, shape, dimensions, path)
     repairs = (*notes, *scale_notes, *offset_notes, *affine_notes)
     placement = Placement(Grid(shape, affine), dimensions, True, repairs, _grid_header(header))
-    return NiftiHead(placement, dtype, slope, intercept, data_path, offset)
+    return NiftiHead(path, placement, dtype, slope, intercept, data_path, offset)
 
 
 def read_stored(head: NiftiHead) -> Shaped[np.ndarray, "channels i j k"]:
@@ -88,12 +91,12 @@ def read_stored(head: NiftiHead) -> Shaped[np.ndarray, "channels i j k"]:
     Raises:
         InputError: If the voxels are missing, cut short or damaged.
     """
-    path, shape = head.data_path, head.placement.grid.shape
-    if not path.exists():
-        msg = f"{path}: expected the voxels of the .hdr file beside it, got no such file; copy both files"
+    path, shape = head.path, head.placement.grid.shape
+    if not head.data_path.exists():
+        msg = f"{path}: expected its voxels in {head.data_path.name} beside it, got no such file; copy both files"
         raise InputError(msg)
     count = math.prod(shape)
-    content = _content(path, head.data_offset + count * head.dtype.itemsize)
+    content = _content(head.data_path, head.data_offset + count * head.dtype.itemsize)
     array = np.frombuffer(content, head.dtype, count, head.data_offset).reshape(shape, order="F")
     if head.dtype.names is None:
         return array.astype(head.dtype.newbyteorder("="), copy=False)[np.newaxis]
@@ -224,7 +227,7 @@ def _shape(header: Any, path: Path) -> tuple[tuple[int, int, int], Literal[2, 3]
 def _dtype(header: Any, path: Path) -> np.dtype:
     try:
         dtype: np.dtype = np.dtype(header.get_data_dtype())
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):
         dtype = np.dtype(np.void)
     if dtype.itemsize == 0 or (dtype.kind not in "iuf" and dtype.names is None):
         msg = f"{path}: expected real numbers or RGB, got NIfTI data type {int(header['datatype'])}; convert the image"
@@ -352,7 +355,9 @@ def _new_header(placement: Placement) -> Any:
 
 def _set_forms(header: Any, placement: Placement) -> None:
     """Write the affine into the form or forms that hold it."""
-    affine = placement.grid.affine
+    affine = placement.grid.affine.copy()
+    # Turning axes there and back leaves an origin of 0 at 1e-14, which float32 would keep.
+    affine[:3, 3][np.abs(affine[:3, 3]) < _NO_DISTANCE_MM] = 0
     scanner, unknown = 1, 0
     header.set_xyzt_units("mm" if placement.spacing_known else "unknown")
     header.set_sform(affine, scanner)

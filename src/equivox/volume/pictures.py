@@ -58,6 +58,9 @@ def read_picture(path: Path, *, labels: bool = False) -> Shaped[np.ndarray, "cha
     Raises:
         InputError: If the picture is damaged, has several pages or transparent parts, or is a label map in colour.
     """
+    if labels and path.suffix.lower() in {".jpg", ".jpeg"}:
+        msg = f"{path}: expected labels without loss, got JPEG, which changes values at borders; export them as PNG"
+        raise InputError(msg)
     pixels = _read_tiff(path) if path.suffix.lower() in _TIFF else _read_pillow(path, labels=labels)
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]

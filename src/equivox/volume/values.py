@@ -91,7 +91,10 @@ def smallest_label_dtype(highest: int) -> np.dtype[np.unsignedinteger]:
         >>> smallest_label_dtype(255), smallest_label_dtype(256)
         (dtype('uint8'), dtype('uint16'))
     """
-    return np.dtype(np.min_scalar_type(max(highest, 0)))
+    for kind in (np.uint8, np.uint16, np.uint32):
+        if highest <= np.iinfo(kind).max:
+            return np.dtype(kind)
+    return np.dtype(np.uint64)
 
 
 def fit_dtype(values: Shaped[np.ndarray, "*shape"], dtype: np.dtype, path: Path) -> Shaped[np.ndarray, "*shape"]:

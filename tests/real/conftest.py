@@ -1,0 +1,18 @@
+"""Where the real scans are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that EQUIVOX_TEST_DATA names; without the variable the test is skipped, with a wrong one it fails."""
+    name = os.environ.get("EQUIVOX_TEST_DATA")
+    if not name:
+        pytest.skip("EQUIVOX_TEST_DATA does not name a folder with the real scans")
+    folder = Path(name)
+    if not folder.is_dir():
+        pytest.fail(f"EQUIVOX_TEST_DATA names {folder}, which is no folder")
+    return folder
