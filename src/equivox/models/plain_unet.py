@@ -6,6 +6,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from equivox.models.norm import with_fast_instance_norm
 from equivox.models.sides import require_sides, side_divisors
 from equivox.options import Options
 
@@ -69,6 +70,7 @@ class PlainUNet(nn.Module):
             deep_supervision=options.deep_supervision,
         )
         self.network.apply(self.network.initialize)
+        with_fast_instance_norm(self.network)
         if not options.deep_supervision:
             # Heads that would never get a gradient; the last one is the finest.
             self.network.decoder.seg_layers = self.network.decoder.seg_layers[-1:]

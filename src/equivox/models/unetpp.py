@@ -5,9 +5,11 @@ from typing import Literal
 from jaxtyping import Float
 from monai.networks.blocks import UpSample
 from monai.networks.layers import Pool
+from monai.networks.nets.basic_unet import UpCat
 from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 from torch import Tensor, nn
 
+from equivox.models.norm import with_fast_instance_norm
 from equivox.models.sides import require_sides, side_divisors
 from equivox.options import Options
 
@@ -74,6 +76,7 @@ class UNetPlusPlus(nn.Module):
             upsample=options.upsample,
         )
         self._set_strides(levels, widths, options.upsample)
+        with_fast_instance_norm(self.network)
         if not options.deep_supervision:
             # These heads would never get a gradient.
             for head in ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3"):
@@ -98,6 +101,10 @@ class UNetPlusPlus(nn.Module):
 
     def _set_strides(self, levels: list[tuple[int, ...]], widths: tuple[int, ...], upsample: str) -> None:
         dimensions = len(levels[0])
+        for module in self.network.modules():
+            if isinstance(module, UpCat):
+                # Sides always fit here, and a pad by nothing still copies.
+                module.is_pad = False
         for level, stride in enumerate(levels[1:]):
             if stride == (2,) * dimensions:
                 continue

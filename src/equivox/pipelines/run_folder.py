@@ -5,13 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from equivox.atomic import atomic_path
-from equivox.datasets.cohort import CohortConfig
+from equivox.datasets.cohort import CohortConfig, read_text_table
 from equivox.datasets.plan import NetworkPlan, Plan
 from equivox.errors import InputError
 from equivox.models.catalog import build_network
@@ -65,11 +64,9 @@ class RunFolder:
     @cached_property
     def split(self) -> dict[str, int | Literal["test"]]:
         """Case -> fold or ``test``, as it was at training."""
-        table = pd.read_csv(self.path / SPLIT, dtype=str, keep_default_na=False)
-        return {
-            str(case): "test" if fold == "test" else int(fold)
-            for case, fold in zip(table["case_id"], table["fold"], strict=True)
-        }
+        table = read_text_table(self.path / SPLIT)
+        pairs = zip(table["case_id"], table["fold"], strict=True)
+        return {str(case): "test" if fold == "test" else int(fold) for case, fold in pairs}
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -110,7 +107,7 @@ class RunFolder:
 
     def build_network(self) -> nn.Module:
         """Build the run's network, untrained, with weights from torch's generator."""
-        channels, classes = len(self.plan.preprocessing.channels), len(self.plan.classes) + 1
+        channels, classes = self.plan.preprocessing.image_channels, len(self.plan.classes) + 1
         model = self.config.model
         return build_network(model.name, model.options, self.network_plan, channels, classes)
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from equivox.datasets.transforms import AugmentationOptions
 from equivox.losses.catalog import loss_entry
 from equivox.models.catalog import model_entry
 from equivox.options import Options, parse_options
@@ -123,7 +124,8 @@ class TrainingConfig(Options):
         gradient_clip: Largest norm of the gradient; None never clips.
         ema: The running mean of the weights.
         precision: ``auto`` times both on this machine and takes bfloat16 where it is faster.
-        augmentation: Random changes of the patches.
+        augment: Change the patches at random.
+        augmentation: How, where `augment` is true.
         foreground_share: Share of patches centred on foreground.
         validation: Whole cases segmented now and then.
         checkpoint: How often the state is saved.
@@ -142,7 +144,8 @@ class TrainingConfig(Options):
     gradient_clip: float | None = Field(default=12.0, gt=0)
     ema: EmaConfig = Field(default_factory=EmaConfig)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    augmentation: bool = True
+    augment: bool = True
+    augmentation: AugmentationOptions = Field(default_factory=AugmentationOptions)
     foreground_share: float = Field(default=1 / 3, ge=0, le=1)
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)

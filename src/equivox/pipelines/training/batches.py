@@ -1,0 +1,150 @@
+"""Batches of patches in the order of the steps, made here or in worker processes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from equivox.datasets.patches import PatchSource
+from equivox.datasets.plan import NetworkPlan
+from equivox.datasets.store import Store
+from equivox.datasets.transforms import AugmentationOptions
+
+PREFETCH = 4
+"""Batches that each worker prepares ahead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """This process's share of the patches of one step.
+
+    Attributes:
+        image: ``(batch, channels, *patch)``, float32.
+        label: ``(batch, *patch)``, int64.
+        case_index: Which training case each comes from.
+    """
+
+    image: Tensor
+    label: Tensor
+    case_index: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(*(part.to(device, non_blocking=True) for part in (self.image, self.label, self.case_index)))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory that a graphics card reads directly."""
+        return Batch(*(part.pin_memory() for part in (self.image, self.label, self.case_index)))
+
+
+@dataclass(frozen=True)
+class PatchRecipe:
+    """What a process needs to make the patches of any step; picklable.
+
+    Attributes:
+        store: Folder of the store.
+        keys: Store keys of the training cases, in order.
+        network: The plan's section, with the batch size of the whole run.
+        seed: Of the run.
+        foreground_share: Share of patches centred on foreground.
+        augmentation: None changes nothing.
+        mirror_axes: The network's axes that may be mirrored.
+        indices: Which patches of a batch are this process's.
+    """
+
+    store: Path
+    keys: tuple[str, ...]
+    network: NetworkPlan
+    seed: int
+    foreground_share: float
+    augmentation: AugmentationOptions | None
+    mirror_axes: tuple[int, ...] = ()
+    indices: tuple[int, ...] = field(default=())
+
+    def open(self) -> PatchSource:
+        """Open the cases; only headers are read."""
+        store = Store(self.store)
+        return PatchSource(
+            [store.read(key) for key in self.keys],
+            self.network,
+            seed=self.seed,
+            foreground_share=self.foreground_share,
+            augment=self.augmentation is not None,
+            augmentation=self.augmentation,
+            mirror_axes=self.mirror_axes,
+        )
+
+
+class StepDataset(Dataset[Batch]):
+    """Item `step` is this process's share of the patches of that step.
+
+    Args:
+        recipe: What to make patches of.
+    """
+
+    def __init__(self, recipe: PatchRecipe) -> None:
+        self.recipe = recipe
+        self._source: PatchSource | None = None
+
+    def __getitem__(self, step: int) -> Batch:
+        """Make the patches of a step."""
+        if self._source is None:
+            self._source = self.recipe.open()
+        patches = [self._source.patch(step, index) for index in self.recipe.indices]
+        return Batch(
+            torch.stack([patch.image for patch in patches]),
+            torch.stack([patch.label for patch in patches]),
+            torch.tensor([patch.case_index for patch in patches]),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"recipe": self.recipe, "_source": None}
+
+
+def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool = False) -> Iterator[Batch]:
+    """Yield the batches of the steps, the same ones whatever the number of workers.
+
+    Args:
+        recipe: What to make patches of.
+        steps: Which steps.
+        workers: Processes that make them ahead of time; 0 makes them here, which is always valid.
+        pin_memory: Put them where a graphics card reads fast.
+
+    Raises:
+        RuntimeError: If a worker was killed; any other exception of a worker is raised here with its own traceback.
+    """
+    dataset = StepDataset(recipe)
+    if workers == 0 or not steps:
+        for step in steps:
+            yield dataset[step]
+        return
+    loader: DataLoader[Batch] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=list(steps),  # type: ignore[arg-type]
+        num_workers=min(workers, len(steps)),
+        prefetch_factor=PREFETCH,
+        # spawn: a forked child of a process that has run torch threads can hang.
+        multiprocessing_context="spawn",
+        worker_init_fn=_one_thread,
+        pin_memory=pin_memory,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "is killed by signal" in str(error) or "exited unexpectedly" in str(error):
+            msg = (
+                f"a data worker died ({str(error).splitlines()[0]}), most often because memory or shared memory ran "
+                "out; try again with fewer workers (--workers 0 always works)"
+            )
+            raise RuntimeError(msg) from error
+        raise
+
+
+def _one_thread(worker: int) -> None:
+    del worker
+    torch.set_num_threads(1)

@@ -1,0 +1,215 @@
+"""Everything that training needs, read, checked and made where it is missing."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from equivox.datasets.cohort import Cohort, load_cohort
+from equivox.datasets.plan import NetworkPlan, Plan, load_plan
+from equivox.datasets.split import Fold, load_split
+from equivox.errors import InputError
+from equivox.models.catalog import build_network
+from equivox.pipelines.plan import plan_cohort
+from equivox.pipelines.preprocess import STORE_NAME, preprocess
+from equivox.pipelines.run_folder import PLAN, SPLIT, network_plan
+from equivox.pipelines.training.batches import PatchRecipe
+from equivox.pipelines.training.config import TrainingConfig
+from equivox.pipelines.training.learner import first_network
+from equivox.pipelines.training.resolve import ask, resolve_device, resolve_sizes
+from equivox.pipelines.training.resume import existing_run, refuse_drift, refuse_other_data
+from equivox.pipelines.training.world import World, join_world
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user gave; see `equivox.pipelines.train.train`."""
+
+    cohort_folder: Path
+    out: Path
+    model: str | None = None
+    dims: Literal["2d", "3d"] | None = None
+    overrides: tuple[str, ...] = ()
+    max_minutes: float | None = None
+    resume: bool = False
+    fold: str = "0"
+    workers: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Everything that is known once the cohort is prepared.
+
+    Attributes:
+        cohort: The cohort.
+        plan: How it is prepared and how large the network is.
+        split: case_id -> fold or ``test``.
+        keys: case_id -> key in the store, of the cases with a label.
+        asked: The config as the user gave it.
+        config: What was decided of it so far.
+        out: The run folder.
+        folds: Folds to train.
+        workers: Processes that make patches.
+        world: The processes of the run.
+    """
+
+    cohort: Cohort
+    plan: Plan
+    split: dict[str, Fold]
+    keys: dict[str, str]
+    asked: TrainingConfig
+    config: TrainingConfig
+    out: Path
+    folds: tuple[int, ...]
+    workers: int
+    world: World
+
+    def cases_of(self, fold: int) -> tuple[list[str], list[str]]:
+        """Return the ids of the training cases and of the validation cases of a fold; test cases are in neither."""
+        known = sorted(self.used_keys)
+        return [case for case in known if self.split[case] != fold], [
+            case for case in known if self.split[case] == fold
+        ]
+
+    @property
+    def network_plan(self) -> NetworkPlan:
+        """The section of the plan for the dimensions that are trained."""
+        return network_plan(self.plan, self.config.dims)
+
+    @property
+    def store(self) -> Path:
+        """Folder of the store."""
+        return self.cohort.folder / STORE_NAME
+
+    @property
+    def used_keys(self) -> dict[str, str]:
+        """case_id -> key of the cases that are trained on or validated."""
+        return {case: key for case, key in self.keys.items() if self.split.get(case, "test") != "test"}
+
+    def recipe(self, fold: int) -> PatchRecipe:
+        """Return where this process's training patches come from."""
+        config, network = self.config, self.network_plan
+        batch_size = config.batch_size or network.batch_size
+        return PatchRecipe(
+            store=self.store,
+            keys=tuple(self.keys[case] for case in self.cases_of(fold)[0]),
+            network=network.model_copy(update={"batch_size": batch_size}),
+            seed=config.seed,
+            foreground_share=config.foreground_share,
+            augmentation=config.augmentation if config.augment else None,
+            mirror_axes=self.plan.mirror_axes(network),
+            indices=tuple(self.world.share(batch_size)),
+        )
+
+    def network(self, fold: int) -> torch.nn.Module:
+        """Build the fold's network with its first weights, on its device."""
+        config = self.config
+        device = torch.device(f"cuda:{self.world.local_rank}" if config.device == "cuda" else "cpu")
+        channels, classes = self.plan.preprocessing.image_channels, len(self.plan.classes) + 1
+        return first_network(
+            lambda: build_network(config.model.name, config.model.options, self.network_plan, channels, classes),
+            config.seed,
+            fold,
+            device,
+        )
+
+
+def prepare(request: Request) -> Training:
+    """Read and check everything, then plan and prepare what is missing.
+
+    Raises:
+        InputError: If something that was given does not fit.
+    """
+    cohort = load_cohort(request.cohort_folder)
+    split = load_split(cohort.folder)
+    folds = folds_of(split, request.fold)
+    run = existing_run(request.out, resume=request.resume)
+    base = TrainingConfig.model_validate(run.manifest["asked"]) if run else TrainingConfig()
+    asked = ask(
+        base,
+        model=request.model,
+        dims=request.dims,
+        max_minutes=request.max_minutes,
+        overrides=request.overrides,
+    )
+    if run:
+        refuse_drift(run, asked, base, cohort.folder, split)
+    config = resolve_device(run.config if run else asked)
+    world = join_world(config.device or "cpu")
+    workers = request.workers if request.workers is not None else _default_workers(world)
+    plan = run.plan if run else _planned(cohort, workers, world)
+    if not run:
+        config = resolve_sizes(config, plan)
+        if asked.dims is None:
+            logger.info("Training in %s (the plan has %s; choose with --dims).", config.dims, ", ".join(plan.networks))
+    keys = _prepared(cohort, plan, workers, world)
+    training = Training(cohort, plan, split, keys, asked, config, request.out, folds, workers, world)
+    _check_cases(training)
+    if run:
+        refuse_other_data(run, training.used_keys)
+    return training
+
+
+def folds_of(split: dict[str, Fold], fold: str) -> tuple[int, ...]:
+    """Return the folds that ``0``, ``1``, ... or ``all`` name.
+
+    Raises:
+        InputError: If the split has no such fold.
+    """
+    known = sorted({value for value in split.values() if not isinstance(value, str)})
+    if fold == "all":
+        return tuple(known)
+    if not fold.isdecimal() or int(fold) not in known:
+        msg = f"--fold {fold}: expected one of {', '.join(map(str, known))} or all; see split.csv"
+        raise InputError(msg)
+    return (int(fold),)
+
+
+def _planned(cohort: Cohort, workers: int, world: World) -> Plan:
+    """Return the cohort's plan, made now if there is none."""
+    if world.leads and not (cohort.folder / PLAN).is_file():
+        logger.info("%s has no plan yet; it is made now.", cohort.folder)
+        plan_cohort(cohort, workers=max(1, workers))
+    return Plan.model_validate(world.from_leader(load_plan(cohort.folder).model_dump() if world.leads else None))
+
+
+def _prepared(cohort: Cohort, plan: Plan, workers: int, world: World) -> dict[str, str]:
+    """Return the store's keys of the cases with a label, prepared now where they are missing."""
+    if world.leads:
+        preprocess(cohort.folder, workers=max(1, workers), plan=plan)
+    world.wait()
+    # Where machines share no disk, each prepares its own; else nothing is left to do.
+    if not world.leads and world.local_rank == 0:
+        preprocess(cohort.folder, workers=max(1, workers), plan=plan)
+    world.wait()
+    keys = preprocess(cohort.folder, workers=1, plan=plan)
+    labelled = {case.case_id for case in cohort.cases if case.label is not None}
+    unlabelled = len(keys) - len(labelled & keys.keys())
+    if unlabelled:
+        logger.info("%d cases have no label and are not trained on.", unlabelled)
+    return {case: key for case, key in keys.items() if case in labelled}
+
+
+def _check_cases(training: Training) -> None:
+    table = training.cohort.folder / SPLIT
+    for fold in training.folds:
+        if not training.cases_of(fold)[0]:
+            msg = f"{table}: expected training cases with labels outside of fold {fold}, got none; split again"
+            raise InputError(msg)
+    size, world = training.config.batch_size or 1, training.world
+    if size < world.size:
+        msg = f"batch_size: expected at least one patch for each of {world.size} processes, got {size}; start fewer"
+        raise InputError(msg)
+    lost = sorted(case for case in training.keys if case not in training.split)
+    if lost:
+        logger.warning("%s: %d cases are in no fold and are left out, first %s", table, len(lost), lost[0])
+
+
+def _default_workers(world: World) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(4, cores // world.size - 2))
