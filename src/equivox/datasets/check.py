@@ -67,6 +67,7 @@ def check_cohort(cohort: Cohort, workers: int = 1) -> CheckResult:
     problems += _components(findings)
     problems += _attribute_notes(cohort)
     problems += _class_notes(cohort, findings)
+    problems += _unlabelled_note(cohort)
     problems += _spacing_note(cohort, findings)
     order = {case.case_id: index for index, case in enumerate(cohort.cases)}
     problems.sort(key=lambda problem: (_TIERS.index(problem.tier), order.get(problem.case_id or "", -1)))
@@ -166,6 +167,15 @@ def _class_notes(cohort: Cohort, findings: Sequence[CaseFindings]) -> list[Probl
     file = str(cohort.folder / "cohort.yaml")
     todo = "remove it from classes, or check label_values"
     return [Problem("note", file, f"class '{name}' is in no label", todo) for name in absent]
+
+
+def _unlabelled_note(cohort: Cohort) -> list[Problem]:
+    bare = [case.case_id for case in cohort.cases if not case.labels]
+    if not bare:
+        return []
+    what = f"{len(bare)} of {len(cohort.cases)} cases have no label: {some(bare)}"
+    todo = "nothing, if they are only to be segmented: they are in no fold of a split"
+    return [Problem("note", str(cohort.folder / TABLE_NAME), what, todo)]
 
 
 def _spacing_note(cohort: Cohort, findings: Sequence[CaseFindings]) -> list[Problem]:

@@ -166,9 +166,6 @@ def examine_case(job: tuple[Case, CohortConfig]) -> CaseFindings:
             problems += _repair_notes(about, volume)
             problems += _value_problems(about, labels[rater], config)
             problems += _label_geometry_problems(about, volume, images, config)
-    if not case.labels:
-        what = f"case '{case.case_id}' has no label"
-        problems.append(Problem("note", "cohort.csv", what, "nothing, if it is only to be segmented", case.case_id))
     return CaseFindings(case, images, labels, tuple(problems))
 
 
