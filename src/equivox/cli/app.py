@@ -55,10 +55,19 @@ app.command()(demo.demo)
 app.command()(doctor.doctor)
 
 
-def _show_version(wanted: bool) -> None:
+class _TerminalHandler(logging.Handler):
+    """Writes the log above a progress bar that may be running; a long path stays in one piece, to be copied."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        console.print(name + self.format(record), soft_wrap=True, markup=False, highlight=False)
+
+
+def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"equivox {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -69,14 +78,11 @@ def _settings(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    from rich.logging import RichHandler
-
     if quiet and verbose:
         msg = "--quiet and --verbose: expected one of them, got both; leave one out"
         raise InputError(msg)
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=verbose, markup=False)
-    logger.handlers = [handler]
+    logger.handlers = [_TerminalHandler()]
     logger.setLevel(level)
     logger.propagate = False
     console.quiet = quiet

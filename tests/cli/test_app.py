@@ -1,0 +1,98 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from equivox import __version__
+from equivox.cli import app as command_line
+from equivox.cli.app import app
+from equivox.errors import InputError
+from equivox.pipelines import doctor as doctor_pipeline
+
+COMMANDS = ("cohort", "plan", "preprocess", "train", "predict", "evaluate", "demo", "doctor")
+
+
+def test_help_names_every_command() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert f"\n  {command}" in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from equivox.cli import app; "
+        "print([name for name in ('torch', 'monai', 'pandas', 'numpy', 'scipy', 'matplotlib', 'nibabel', 'itk')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_printed() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"equivox {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (
+            InputError("scan.nii: expected 3D,\n got 4D; split it"),
+            2,
+            "equivox: scan.nii: expected 3D, got 4D; split it\n",
+        ),
+        (FileNotFoundError(2, "No such file", "a.csv"), 2, "equivox: [Errno 2] No such file: 'a.csv'\n"),
+        (KeyboardInterrupt(), 130, "equivox: stopped by the user; nothing half written is left behind\n"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(doctor_pipeline, "examine", fail)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert (result.exit_code, result.stderr) == (code, line)
+
+
+def test_our_own_fault_says_so_and_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(doctor_pipeline, "examine", fail)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "this is our fault, not yours: ZeroDivisionError: by zero" in result.stderr
+    assert "Traceback" not in result.stderr
+    verbose = CliRunner().invoke(app, ["--verbose", "doctor"])
+    assert "Traceback" in verbose.output
+
+
+def test_an_unknown_option_ends_with_2() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--jsn"])
+    assert result.exit_code == 2
+    assert "--json" in result.stderr
+
+
+def test_quiet_and_verbose_exclude_each_other() -> None:
+    result = CliRunner().invoke(app, ["-q", "-v", "doctor"])
+    assert result.exit_code == 2
+    assert "expected one of them" in result.stderr
+
+
+def test_a_logged_path_stays_in_one_piece(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / ("long" * 40)
+    CliRunner().invoke(app, ["doctor", "--json"])
+    command_line.logger.info("see %s", path)
+    assert str(path) in capsys.readouterr().err

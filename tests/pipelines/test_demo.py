@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from equivox.errors import InputError
+from equivox.pipelines.demo import DemoSettings, demo
+
+SMALL = DemoSettings(patients=12, shape=(40, 36, 8), steps=2, workers=1)
+
+
+def test_the_demo_leads_from_nothing_to_a_report_and_runs_again_on_its_cohort(tmp_path: Path) -> None:
+    report = demo(tmp_path / "demo", settings=SMALL)
+    assert report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    cases = pd.read_csv(report.parent / "cases.csv")
+    assert set(cases["class"]) == {"organ", "lesion"}
+    assert set(cases["role"]) == {"test", "out_of_fold"}
+    split = pd.read_csv(tmp_path / "demo" / "cohort" / "split.csv", dtype=str)
+    assert set(cases["case_id"]) == set(split.loc[split["fold"].isin(["test", "0"]), "case_id"])
+
+    with pytest.raises(InputError, match="holds an earlier demo; add --overwrite"):
+        demo(tmp_path / "demo", settings=SMALL)
+    again = demo(tmp_path / "second", cohort=tmp_path / "demo" / "cohort", settings=SMALL)
+    pd.testing.assert_frame_equal(pd.read_csv(again.parent / "cases.csv"), cases)
+
+
+def test_a_folder_that_is_no_demo_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="in use by something else"):
+        demo(tmp_path, settings=SMALL, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
