@@ -36,12 +36,12 @@ def evaluate(
             "--continuous", metavar="COLUMN=EDGES", help="A column of numbers to report by, such as age=40,65."
         ),
     ] = None,
-    classes: Annotated[
-        str | None,
+    class_: Annotated[
+        list[str] | None,
         typer.Option(
-            "--classes",
-            metavar="VALUE=NAME,...",
-            help="With --references: what the values mean, such as 1=liver,2=tumour. [default: as found]",
+            "--class",
+            metavar="VALUE=NAME",
+            help="With --references: name a value of the masks, such as 1=liver; give all. [default: as found]",
         ),
     ] = None,
     nominal_spacing: Annotated[
@@ -89,7 +89,7 @@ def evaluate(
         patient=patient,
         attributes=attribute or [],
         continuous=_edges(continuous or []),
-        classes=_classes(classes),
+        classes=_classes(class_ or []) or None,
         nominal_spacing=nominal_spacing,
         options=parse_options(EvaluateOptions, values, "options"),
         workers=workers,
@@ -122,23 +122,19 @@ def _edges(texts: list[str]) -> dict[str, tuple[float, ...]]:
     return result
 
 
-def _classes(text: str | None) -> dict[int, str] | None:
+def _classes(texts: list[str]) -> dict[int, str]:
     from equivox.errors import InputError
 
-    if text is None:
-        return None
     result: dict[int, str] = {}
-    for part in text.split(","):
-        value, equals, name = (piece.strip() for piece in part.partition("="))
-        if not equals or not name or not value.isdigit() or int(value) == 0 or int(value) in result:
-            msg = (
-                f"--classes {text}: expected values above 0, each once, with a name; write for example 1=liver,2=tumour"
-            )
+    for text in texts:
+        value, equals, name = (piece.strip() for piece in text.partition("="))
+        if not equals or not name or not value.isdecimal() or int(value) == 0:
+            msg = f"--class {text}: expected a value above 0 and a name; write for example --class 1=liver"
+            raise InputError(msg)
+        if int(value) in result or name in result.values():
+            msg = f"--class {text}: expected each value and each name once, got one twice; leave one out"
             raise InputError(msg)
         result[int(value)] = name
-    if len(set(result.values())) < len(result):
-        msg = f"--classes {text}: expected a name of its own for each value, got one twice; merge the classes first"
-        raise InputError(msg)
     return result
 
 

@@ -226,22 +226,20 @@ def _score(
     outcomes = map_cases(score_one, list(tasks.values()), workers=workers, description="Scoring")
     results: dict[str, CaseResult] = {}
     errors: dict[str, str] = {}
+    ours = False
     for outcome in outcomes:
         if outcome.result is None:
             errors[outcome.item.case_id] = outcome.error or "unknown error"
+            ours = ours or bool(outcome.details)
         else:
             results[outcome.item.case_id] = outcome.result
     for case_id, error in errors.items():
         logger.error("case %s: %s", case_id, error)
     if errors and not allow_partial:
         first_id, first = next(iter(errors.items()))
-        if len(errors) == 1:
-            raise InputError(f"case {first_id}: {first}; or add --allow-partial to leave the case out and list it")
-        msg = (
-            f"{len(errors)} of {len(tasks)} cases: expected masks that can be compared, got the errors above, such as "
-            f"{first_id}: {first}; mend them, or add --allow-partial to leave those cases out and list them"
-        )
-        raise InputError(msg)
+        many = f" ({len(errors)} of {len(tasks)} cases have errors, listed above)" if len(errors) > 1 else ""
+        msg = f"case {first_id}: {first}; or add --allow-partial to leave such cases out and list them{many}"
+        raise RuntimeError(msg) if ours else InputError(msg)
     if not results:
         msg = f"expected at least one case that can be scored, got {len(errors)} errors; mend them first"
         raise InputError(msg)

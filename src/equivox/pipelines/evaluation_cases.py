@@ -147,7 +147,7 @@ def read_pair(task: ScoringTask) -> tuple[Volume, Volume | None, tuple[str, ...]
     if not _same_grid(reference, prediction):
         if not task.resample:
             raise InputError(_grid_message(task, reference, prediction))
-        prediction = resample_to_grid(prediction, reference.grid, "nearest", fill=0)
+        prediction = resample_to_grid(prediction, reference.grid, "nearest", fill=0.0)
         repairs.append("prediction: brought onto the reference's grid by nearest neighbour")
     return reference, prediction, tuple(repairs)
 

@@ -50,9 +50,9 @@ def describe_methods(
         "hd95": f"HD95 convention: {options.hd95}. Distances are led by their median, as penalties dominate a mean.",
         "intervals": (
             f"Means: {level} bootstrap-t interval, patients resampled {options.bootstrap_draws} times. Medians and "
-            f"worst deciles: percentile bootstrap. Shares: Wilson. None with fewer than {options.minimum_group} patients. "
-            "The overall mean is resampled without strata: its interval is about a new sample of such patients, whose "
-            "groups are as random as the patients themselves."
+            f"worst deciles: percentile bootstrap. Shares: Wilson. None with fewer than {options.minimum_group} "
+            "patients. The overall mean is resampled without strata: its interval is about a new sample of such "
+            "patients, whose groups are as random as the patients themselves."
         ),
         "contrasts": (
             "Each group against the rest, all declared attributes as one family: patients are permuted "

@@ -156,7 +156,8 @@ def _distribution(values: np.ndarray, score: str, options: EvaluateOptions) -> d
     median = quantile_interval(values, 0.5, **settings)
     decile = quantile_interval(tail, quantile, **settings)
     return {
-        "mean": float(values.mean()),
+        # The mean of equal values may differ from them in its last digit, and would then lie outside its interval.
+        "mean": float(np.clip(values.mean(), values.min(), values.max())),
         **_ends(mean, ""),
         "median": float(np.median(values)),
         **_ends(median, "median_"),

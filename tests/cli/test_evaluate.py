@@ -1,0 +1,93 @@
+"""`equivox evaluate` as it is typed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from equivox.cli.evaluate import evaluate
+from equivox.errors import InputError
+from equivox.volume import Volume, write_label_map
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Twelve patients, two a site: references, predictions and people.csv."""
+    affine = np.diag([0.5, 1.0, 3.0, 1.0])
+    rows = []
+    for index in range(12):
+        for kind, depth in (("refs", 6), ("preds", 5 + index % 2)):
+            labels = np.zeros((4, 5, 8), dtype=np.uint8)
+            labels[1:3, 1:4, :depth] = 1
+            path = tmp_path / kind / f"c{index}.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            write_label_map(labels, Volume(np.zeros((1, 4, 5, 8), dtype=np.float32), affine), path)
+        rows.append({"id": f"c{index}", "who": f"p{index}", "sex": "FM"[index % 2], "age": 30 + index})
+    pd.DataFrame(rows).to_csv(tmp_path / "people.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folders: Path) -> Run:
+    app = typer.Typer()
+    app.command()(evaluate)
+
+    def call(*arguments: str) -> Result:
+        base = ["--references", str(folders / "refs"), "--predictions", str(folders / "preds")]
+        return CliRunner().invoke(app, [*base, "-o", str(folders / "eval"), *arguments])
+
+    return call
+
+
+def test_prints_scores_answers_and_the_report(run: Run, folders: Path) -> None:
+    people = str(folders / "people.csv")
+    result = run(
+        *("--groups", people, "--key", "id", "--patient", "who", "--attribute", "sex"),
+        *("--continuous", "age=35", "--class", "1=liver"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "12 patients, 12 cases" in result.output
+    assert "sex: Cannot say: fewer than 10 patients in 'F' (6), 'M' (6)" in result.output
+    assert "age: Cannot say" in result.output
+    assert f"Report: {folders / 'eval' / 'report.html'}" in result.output
+    assert pd.read_csv(folders / "eval" / "cases.csv")["class"].unique().tolist() == ["liver"]
+
+
+def test_json_is_the_summary(run: Run, folders: Path) -> None:
+    result = run("--json")
+    assert json.loads(result.stdout) == json.loads((folders / "eval" / "summary.json").read_text())
+
+
+def test_second_run_needs_overwrite(run: Run) -> None:
+    assert run().exit_code == 0
+    assert isinstance(run().exception, InputError)
+    assert run("--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--continuous", "age"], "write for example age=40,65"),
+        (["--continuous", "age=old"], "write for example age=40,65"),
+        (["--class", "liver"], "write for example --class 1=liver"),
+        (["--class", "0=air"], "a value above 0"),
+        (["--class", "1=a", "--class", "1=b"], "each value and each name once"),
+        (["--margin", "0"], "'margin'"),
+        (["--empty", "ignore"], "'empty'"),
+        (["--cohort", "somewhere"], "expected one of the two"),
+        (["--attribute", "sex"], "--groups"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(run: Run, folders: Path, arguments: list[str], message: str) -> None:
+    error = run(*arguments).exception
+    assert isinstance(error, InputError)
+    assert message in str(error)
+    assert "\n" not in str(error)
+    assert not (folders / "eval").exists()

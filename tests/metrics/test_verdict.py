@@ -1,0 +1,106 @@
+"""The four answers, in the order of their rule."""
+
+import re
+
+import pytest
+
+from equivox.metrics.permutation import Contrast
+from equivox.metrics.verdict import ANSWERS, RULE, verdict
+
+
+def contrast(group: str, difference: float, half: float, p: float, gap: float, patients: int = 40) -> Contrast:
+    return Contrast("sex", group, patients, 80 - patients, difference, difference - half, difference + half, p, gap)
+
+
+def answer(*contrasts: Contrast, sizes: dict[str, int] | None = None) -> tuple[str, str]:
+    sizes = sizes or {one.group: one.patients for one in contrasts}
+    found = verdict("sex", sizes, contrasts, lambda _group: 123)
+    return found.answer, found.sentence
+
+
+def test_evidence_of_a_difference_names_the_group_that_scores_lower() -> None:
+    kind, sentence = answer(contrast("F", -0.12, 0.06, 0.003, 0.08), contrast("M", 0.12, 0.06, 0.003, 0.08))
+    assert kind == "difference"
+    assert sentence == (
+        "Evidence of a difference: 'F' scores 0.12 lower in mean Dice than the rest "
+        "(simultaneous 95 % interval −0.18 to −0.06, adjusted p = 0.003)."
+    )
+
+
+def test_a_group_that_scores_higher_is_named_where_none_scores_lower() -> None:
+    kind, sentence = answer(contrast("a", 0.12, 0.06, 0.003, 0.08), contrast("b", -0.05, 0.06, 0.2, 0.08, 30))
+    assert kind == "difference"
+    assert "'a' scores 0.12 higher" in sentence
+
+
+def test_evidence_comes_before_a_small_group_which_is_still_named() -> None:
+    kind, sentence = answer(contrast("F", -0.12, 0.06, 0.0004, 0.08), sizes={"F": 40, "M": 38, "X": 2})
+    assert kind == "difference"
+    assert "adjusted p < 0.001" in sentence
+    assert "Not judged, with fewer than 10 patients: 'X' (2)." in sentence
+
+
+def test_a_level_of_exactly_five_percent_is_no_evidence() -> None:
+    assert answer(contrast("F", -0.05, 0.05, 0.05, 0.08), contrast("M", 0.05, 0.05, 0.05, 0.08))[0] == "no_evidence"
+
+
+def test_ruled_out_needs_every_interval_inside_the_margin() -> None:
+    kind, sentence = answer(contrast("F", 0.01, 0.03, 0.6, 0.05), contrast("M", -0.01, 0.03, 0.6, 0.05))
+    assert kind == "ruled_out"
+    assert sentence.startswith("A difference larger than 0.05 is ruled out: every group's difference to the rest")
+    touching = answer(contrast("F", 0.02, 0.03, 0.6, 0.05), contrast("M", -0.02, 0.03, 0.6, 0.05))
+    assert touching[0] == "no_evidence"
+
+
+def test_nothing_is_ruled_out_while_a_group_is_too_small() -> None:
+    kind, sentence = answer(
+        contrast("F", 0.01, 0.03, 0.6, 0.05), contrast("M", -0.01, 0.03, 0.6, 0.05), sizes={"F": 40, "M": 38, "X": 9}
+    )
+    assert kind == "cannot_say"
+    assert "fewer than 10 patients in 'X' (9)" in sentence
+    assert "about 123 patients of 'X' would be needed" in sentence
+    assert "Among the groups that are large enough there is no evidence of a difference" in sentence
+
+
+def test_no_evidence_tells_the_smallest_gap_that_could_have_been_seen() -> None:
+    found = verdict(
+        "sex",
+        {"F": 40, "M": 40},
+        [contrast("F", -0.03, 0.07, 0.4, 0.08), contrast("M", 0.03, 0.07, 0.4, 0.09)],
+        lambda _group: 0,
+    )
+    assert found.answer == "no_evidence"
+    assert found.group == "F"
+    assert found.detectable_gap == 0.09
+    assert "The smallest gap we could have seen is 0.09" in found.sentence
+    assert found.patients_needed is None
+
+
+def test_cannot_say_when_only_gaps_above_twice_the_margin_could_have_been_seen() -> None:
+    found = verdict(
+        "sex",
+        {"F": 12, "M": 68},
+        [contrast("F", -0.03, 0.12, 0.8, 0.14, 12), contrast("M", 0.03, 0.12, 0.8, 0.10, 68)],
+        {"F": 47, "M": 1}.__getitem__,
+    )
+    assert found.answer == "cannot_say"
+    assert found.patients_needed == 47
+    assert "0.14 ('F', 12 patients), more than 0.1" in found.sentence
+    # Exactly twice the margin can still be said something about.
+    assert answer(contrast("F", -0.03, 0.09, 0.8, 0.10), contrast("M", 0.03, 0.09, 0.8, 0.10))[0] == "no_evidence"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [({}, "no patient's group is known"), ({"F": 30}, "only one group"), ({"F": 4, "M": 5}, "'F' (4), 'M' (5)")],
+)
+def test_cannot_say_without_two_groups_of_ten(sizes: dict[str, int], words: str) -> None:
+    found = verdict("sex", sizes, [], lambda _group: 50)
+    assert found.answer == "cannot_say"
+    assert words in found.sentence
+    assert found.difference is None
+
+
+def test_no_answer_claims_what_cannot_be_known() -> None:
+    words = " ".join([*ANSWERS.values(), RULE])
+    assert not re.search(r"\b(un)?(fair|biased|safe)\b", words, flags=re.IGNORECASE)

@@ -1,0 +1,388 @@
+"""The whole evaluation on masks that are small enough to score by hand."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from equivox.errors import InputError
+from equivox.pipelines.evaluate import EvaluateOptions, Evaluation, evaluate
+from equivox.volume import Volume, write_label_map, write_volume
+
+SPACING = np.diag([0.5, 1.0, 3.0, 1.0])
+QUICK = EvaluateOptions(bootstrap_draws=999, permutation_draws=999)
+
+
+def write_mask(path: Path, labels: np.ndarray, affine: np.ndarray = SPACING) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    empty = Volume(np.zeros((1, *labels.shape), dtype=np.float32), affine)
+    write_label_map(labels.astype(np.uint8), empty, path)
+
+
+def box(length: int, start: int = 0, value: int = 1) -> np.ndarray:
+    """A bar of 4 x 5 x `length` voxels in a field of 6 x 7 x 40."""
+    labels = np.zeros((6, 7, 40), dtype=np.uint8)
+    labels[1:5, 1:6, start : start + length] = value
+    return labels
+
+
+def table(rows: dict[str, dict[str, str]], path: Path) -> Path:
+    frame = pd.DataFrame(list(rows.values()), index=list(rows))
+    frame.rename_axis("case").to_csv(path)
+    return path
+
+
+def make_cohort(folder: Path, patients: int = 24, *, hurt: int = 0, nominal: bool = False) -> tuple[Path, Path]:
+    """A cohort of one bar a patient, half of them F; the first `hurt` F patients are predicted badly."""
+    cohort, predictions = folder / "cohort", folder / "out"
+    rng = np.random.default_rng(3)
+    rows = []
+    for index in range(patients):
+        case_id, sex = f"case{index:02d}", "FM"[index % 2]
+        length = 20
+        good = 20 + int(rng.integers(-2, 3))
+        predicted = 8 if sex == "F" and index // 2 < hurt else good
+        write_mask(cohort / f"{case_id}_label.nii.gz", box(length, value=255))
+        write_volume(Volume(box(length).astype(np.float32)[None], SPACING), cohort / f"{case_id}_image.nii.gz")
+        write_mask(predictions / f"{case_id}.nii.gz", box(predicted))
+        age = "" if index == 0 else str(30 + index)
+        rows.append([case_id, f"p{index:02d}", f"{case_id}_image.nii.gz", f"{case_id}_label.nii.gz", sex, age])
+    columns = ["case_id", "patient_id", "image:t1", "label", "sex", "age"]
+    pd.DataFrame(rows, columns=columns).to_csv(cohort / "cohort.csv", index=False)
+    (cohort / "cohort.yaml").write_text(
+        "name: bars\n"
+        "channels: {t1: {modality: MR}}\n"
+        "classes: {bar: 1}\n"
+        "label_values: {0: background, 255: bar}\n"
+        "attributes:\n  sex: {}\n  age: {kind: continuous, bins: [42]}\n"
+        f"nominal_spacing: {str(nominal).lower()}\n"
+    )
+    (predictions / "labels.json").write_text('{"0": "background", "1": "bar"}')
+    return cohort, predictions
+
+
+def list_predictions(predictions: Path, roles: dict[str, tuple[str, str]]) -> None:
+    """Write predictions.csv: case -> (role, status)."""
+    rows = [
+        [case, f"{case}.nii.gz" if status == "done" else "", role, "0", status, f"{status} it"]
+        for case, (role, status) in roles.items()
+    ]
+    columns = ["case_id", "file", "role", "folds", "status", "message"]
+    pd.DataFrame(rows, columns=columns).to_csv(predictions / "predictions.csv", index=False)
+
+
+def attribute(evaluation: Evaluation, name: str, table: int = 0) -> dict[str, Any]:
+    return next(a for a in evaluation.summary["tables"][table]["attributes"] if a["name"] == name)
+
+
+@pytest.fixture(scope="module")
+def harmed(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    folder = tmp_path_factory.mktemp("harmed")
+    cohort, predictions = make_cohort(folder, hurt=12)
+    return evaluate(folder / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+
+
+def test_the_folder_holds_what_the_schema_says(harmed: Evaluation) -> None:
+    assert {p.name for p in harmed.folder.iterdir()} == {"cases.csv", "summary.json", "groups.csv", "report.html"}
+    assert json.loads((harmed.folder / "summary.json").read_text()) == harmed.summary
+    cases = pd.read_csv(harmed.folder / "cases.csv")
+    expected = ["case_id", "patient_id", "role", "class", "outcome", "penalised", "dice", "iou", "nsd", "hd95_mm"]
+    expected += ["assd_mm", "volume_error_ml", "reference_ml", "prediction_ml", "reference_voxels"]
+    assert list(cases.columns) == [*expected, "prediction_voxels", "attribute:sex", "attribute:age"]
+    assert harmed.summary["tables"][0]["role"] == "all"
+    assert harmed.summary["tables"][0]["headline"]
+
+
+def test_scores_by_hand(harmed: Evaluation) -> None:
+    # Bars of 8 and 20 slices of 4 x 5 voxels of 0.5 x 1 x 3 mm, sharing 8: Dice 16/28, IoU 8/20.
+    # 12 slices too few: 12 * 20 * 1.5 mm^3 = 360 mm^3 = 0.36 ml. The far ends lie 12 * 3 mm apart; 5 % of the
+    # reference's surface of 2 * 7 * 60 + 2 * 10 mm^2 is its end and another 2.4 mm of its sides.
+    row = harmed.cases.set_index("case_id").loc["case00"]
+    assert row["dice"] == pytest.approx(16 / 28)
+    assert row["iou"] == pytest.approx(0.4)
+    assert row["volume_error_ml"] == pytest.approx(-0.36)
+    assert row["reference_ml"] == pytest.approx(0.6)
+    assert row["hd95_mm"] == pytest.approx(36 - 2.4, rel=0.05)
+    assert row["attribute:sex"] == "F"
+    assert row["attribute:age"] is None
+
+
+def test_a_harmed_group_is_found_and_told_in_words(harmed: Evaluation) -> None:
+    verdict = attribute(harmed, "sex")["verdict"]
+    assert verdict["answer"] == "difference"
+    assert verdict["group"] == "F"
+    assert verdict["difference"] < -0.3
+    assert verdict["high"] < 0
+    assert "Evidence of a difference: 'F' scores 0.4" in verdict["sentence"]
+    assert "lower in mean Dice than the rest" in verdict["sentence"]
+    # 12 slices too few are 0.36 ml; the others are wrong by 0 to 2 slices of 0.03 ml.
+    assert verdict["volume_difference"]["unit"] == "ml"
+    assert verdict["volume_difference"]["difference"] == pytest.approx(0.36 - 0.03, abs=0.02)
+    assert "volume error is 0.33 ml larger" in verdict["sentence"]
+    spread = attribute(harmed, "sex")["spread"]
+    assert spread["worst_group"] == "F"
+    assert spread["gap"]["excess"] > 0.2
+    assert spread["es_sum"]["excess"] < 0
+
+
+def test_unknown_values_count_in_the_overall_mean_alone(harmed: Evaluation) -> None:
+    age = attribute(harmed, "age")
+    assert age["unknown_patients"] == 1
+    # Ages 31 to 53 cut at 42: 11 below, 12 from 42 on.
+    assert [(g["name"], g["patients"]) for g in age["groups"]] == [("<42", 11), (">=42", 12)]
+    assert harmed.summary["tables"][0]["overall"]["dice"]["patients"] == 24
+    assert harmed.summary["left_out"]["unknown_group"] == {"sex": 0, "age": 1}
+
+
+def test_groups_hold_intersections_flagged_small(harmed: Evaluation) -> None:
+    groups = pd.read_csv(harmed.folder / "groups.csv")
+    crossed = groups[groups["attribute"] == "sex & age"]
+    assert set(crossed["group"]) == {"F & <42", "F & >=42", "M & <42", "M & >=42"}
+    assert crossed["small"].all()
+    assert crossed["low"].isna().all()
+    assert not groups[groups["attribute"] == "sex"]["small"].any()
+
+
+def test_never_says_what_cannot_be_known(harmed: Evaluation) -> None:
+    text = "".join((harmed.folder / name).read_text() for name in ("summary.json", "groups.csv", "cases.csv"))
+    assert not re.findall(r"\b(fair|unfair|unbiased|biased|safe)\b", text, flags=re.IGNORECASE)
+
+
+def test_two_runs_give_the_same_numbers(harmed: Evaluation, tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, hurt=12)
+    again = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK, workers=2)
+    drop = {"created", "inputs"}
+    assert {k: v for k, v in again.summary.items() if k not in drop} == {
+        k: v for k, v in harmed.summary.items() if k not in drop
+    }
+
+
+def test_nominal_spacing_leaves_no_millimetres_anywhere(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12, hurt=6, nominal=True)
+    write_mask(predictions / "case01.nii.gz", box(0))
+    (predictions / "case02.nii.gz").unlink()
+    result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    for name in ("summary.json", "groups.csv", "cases.csv", "report.html"):
+        # Scripts and styles of the page are no claims; `mm` in a word is none either.
+        text = re.sub(r"<(script|style).*?</\1>", "", (result.folder / name).read_text(), flags=re.DOTALL)
+        assert not re.findall(r"(?<![A-Za-z])(mm[23²³]?|ml|cm|millimet\w+|millilit\w+)(?![A-Za-z])", text), name
+    assert {"hd95_voxels", "assd_voxels", "volume_error_voxels", "reference_voxels"} <= set(result.cases.columns)
+    # 12 slices too short, and voxels have no size: nearly 12 voxels.
+    assert result.cases.set_index("case_id").loc["case00", "hd95_voxels"] == pytest.approx(12, rel=0.05)
+    assert result.summary["settings"]["distance_unit"] == "voxels"
+
+
+def test_a_missing_prediction_is_a_failure(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    (predictions / "case03.nii.gz").unlink()
+    write_mask(predictions / "stranger.nii.gz", box(3))
+    result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    row = result.cases.set_index("case_id").loc["case03"]
+    assert (row["dice"], row["nsd"], row["outcome"]) == (0.0, 0.0, "no_prediction")
+    # The diagonal of 6 x 7 x 40 voxels of 0.5 x 1 x 3 mm.
+    assert row["hd95_mm"] == pytest.approx((3**2 + 7**2 + 120**2) ** 0.5)
+    left_out = result.summary["left_out"]
+    assert left_out["missing_predictions"] == ["case03"]
+    assert left_out["extra_predictions"] == ["stranger"]
+    assert left_out["no_prediction"] == {"bar": 1}
+    dice = result.summary["tables"][0]["overall"]["dice"]
+    assert (dice["cases_used"], dice["cases_penalised"]) == (12, 1)
+    assert result.summary["tables"][0]["failure_rate"]["failed"] == 1
+
+
+def test_roles_make_two_tables_and_skipped_cases_are_listed(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    roles = {f"case{i:02d}": ("test" if i < 4 else "out_of_fold", "done") for i in range(12)}
+    roles["case05"] = ("out_of_fold", "skipped")
+    roles["case06"] = ("out_of_fold", "failed")
+    (predictions / "case06.nii.gz").unlink()
+    list_predictions(predictions, roles)
+    result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    tables = result.summary["tables"]
+    assert [(t["role"], t["headline"], t["cases"]) for t in tables] == [("test", True, 4), ("out_of_fold", False, 7)]
+    assert tables[0]["overall"]["dice"]["low"] is None
+    assert result.summary["left_out"]["excluded_cases"] == [{"case_id": "case05", "reason": "skipped it"}]
+    assert result.summary["left_out"]["missing_predictions"] == ["case06"]
+
+
+def test_cases_that_the_list_forgets_are_failures_of_their_role(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    split = pd.DataFrame({"case_id": [f"case{i:02d}" for i in range(12)]})
+    split["patient_id"], split["fold"] = split["case_id"], ["test"] * 4 + ["0"] * 8
+    split.to_csv(cohort / "split.csv", index=False)
+    list_predictions(predictions, {f"case{i:02d}": ("test", "done") for i in range(3)})
+    (predictions / "case03.nii.gz").unlink()
+    result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    assert [t["cases"] for t in result.summary["tables"]] == [4]
+    assert result.summary["left_out"]["missing_predictions"] == ["case03"]
+    assert len(result.summary["left_out"]["excluded_cases"]) == 8
+
+
+def test_another_grid_stops_the_run_and_writes_nothing(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    moved = SPACING.copy()
+    moved[2, 3] = 3.0
+    write_mask(predictions / "case01.nii.gz", box(20), moved)
+    with pytest.raises(InputError, match=r"case01.nii.gz: expected the reference's grid.* 3 mm off.*--resample"):
+        evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    assert not (tmp_path / "eval").exists()
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_another_grid_can_be_resampled_or_left_out(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    moved = SPACING.copy()
+    moved[2, 3] = 3.0
+    # The same bar of slices 2 to 21, seen from a field that begins one slice higher.
+    write_mask(cohort / "case01_label.nii.gz", box(20, 2, value=255))
+    write_mask(predictions / "case01.nii.gz", box(20, 1), moved)
+    arguments: dict[str, Any] = {"cohort": cohort, "predictions": predictions, "options": QUICK}
+    mended = evaluate(tmp_path / "mended", **arguments, resample=True)
+    assert mended.cases.set_index("case_id").loc["case01", "dice"] == 1.0
+    assert mended.summary["left_out"]["repairs"][0]["case_id"] == "case01"
+    partial = evaluate(tmp_path / "partial", **arguments, allow_partial=True)
+    assert partial.summary["cohort"]["cases"] == 11
+    assert "expected the reference's grid" in partial.summary["left_out"]["excluded_cases"][0]["reason"]
+
+
+def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    write_mask(predictions / "case01.nii.gz", box(20, value=7))
+    with pytest.raises(InputError, match=r"case01.nii.gz: expected the values \[0, 1\], got 7"):
+        evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+
+
+def test_empty_references_are_counted_and_not_scored(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    write_mask(cohort / "case04_label.nii.gz", box(0))
+    write_mask(predictions / "case04.nii.gz", box(0))
+    write_mask(cohort / "case05_label.nii.gz", box(0))
+    result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    dice = result.summary["tables"][0]["overall"]["dice"]
+    assert (dice["patients"], dice["cases_used"], dice["cases_both_empty"], dice["cases_penalised"]) == (11, 11, 1, 1)
+    presence = result.summary["tables"][0]["by_class"]["bar"]["presence"]
+    assert presence == {"sensitivity": 1.0, "specificity": 0.5, "present": 10, "absent": 2}
+    perfect = QUICK.model_copy(update={"empty": "perfect"})
+    result = evaluate(tmp_path / "perfect", cohort=cohort, predictions=predictions, options=perfect)
+    assert result.summary["tables"][0]["overall"]["dice"]["patients"] == 12
+
+
+def test_cases_of_one_patient_are_one_value(tmp_path: Path) -> None:
+    references, predictions = tmp_path / "refs", tmp_path / "preds"
+    rows = {}
+    for index in range(3):
+        write_mask(references / f"s{index}.nii.gz", box(20))
+        write_mask(predictions / f"s{index}.nii.gz", box((20, 20, 8)[index]))
+        rows[f"s{index}"] = {"who": "ab"[index // 2], "sex": ("F", "M", "F")[index]}
+    result = evaluate(
+        tmp_path / "eval",
+        references=references,
+        predictions=predictions,
+        groups=table(rows, tmp_path / "people.csv"),
+        key="case",
+        patient="who",
+        attributes=["sex"],
+        options=QUICK,
+    )
+    # Patient a has two perfect cases, b one of Dice 16/28: the mean over patients, not over cases.
+    dice = result.summary["tables"][0]["overall"]["dice"]
+    assert dice["mean"] == pytest.approx((1 + 16 / 28) / 2)
+    assert dice["low"] is None
+    # Patient a is F in one case and M in the other: in no group, and said so.
+    assert result.summary["left_out"]["conflicting_groups"] == {"sex": ["a"]}
+    assert attribute(result, "sex")["verdict"]["answer"] == "cannot_say"
+
+
+def standalone(folder: Path, count: int = 4) -> tuple[Path, Path]:
+    references, predictions = folder / "refs", folder / "preds"
+    for index in range(count):
+        labels = box(20, value=3)
+        labels[0, 0, 0] = 9
+        write_mask(references / f"s{index}.nii.gz", labels)
+        write_mask(predictions / f"s{index}.nii.gz", labels)
+    return references, predictions
+
+
+def test_classes_are_found_in_the_references(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path)
+    result = evaluate(tmp_path / "eval", references=references, predictions=predictions, options=QUICK)
+    assert result.summary["cohort"]["classes"] == ["label 3", "label 9"]
+    assert result.summary["cohort"]["patients"] == 4
+    assert any("each case counts as a patient" in note for note in result.summary["methods"]["notes"])
+
+
+def test_classes_can_be_named_and_others_are_refused(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path)
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "options": QUICK}
+    result = evaluate(tmp_path / "eval", **arguments, classes={3: "liver", 9: "cyst"})
+    assert list(result.summary["tables"][0]["by_class"]) == ["liver", "cyst"]
+    with pytest.raises(InputError, match=r"expected the values \[0, 3\], got 9"):
+        evaluate(tmp_path / "other", **arguments, classes={3: "liver"})
+
+
+def test_pictures_are_scored_in_voxels(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("refs", "preds"):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            array = np.zeros((9, 11), dtype=np.uint8)
+            array[2:5, 3 : 6 + index] = 255
+            Image.fromarray(array).save(tmp_path / name / f"c{index}.png")
+    result = evaluate(tmp_path / "eval", references=tmp_path / "refs", predictions=tmp_path / "preds", options=QUICK)
+    assert result.summary["settings"]["volume_unit"] == "voxels"
+    assert result.summary["cohort"]["nominal_spacing"]
+    assert result.cases["dice"].tolist() == [1.0, 1.0]
+
+
+def change_key(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {f"x{case}": row for case, row in rows.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (change_key, {"key": "case"}, r"people.csv: expected file names such as 's0' in column 'case'"),
+        (lambda rows: rows, {"key": "name"}, r"people.csv: expected a column 'name'"),
+        (lambda rows: rows, {"key": "case", "attributes": ["race"]}, r"people.csv: expected a column 'race'"),
+        (lambda rows: rows, {"key": "case", "continuous": {"sex": (1.0,)}}, r"column 'sex': expected a number"),
+        (lambda rows: rows, {}, r"people.csv: expected a column '--key'"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(
+    tmp_path: Path,
+    change: Callable[[dict[str, dict[str, str]]], dict[str, dict[str, str]]],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    references, predictions = standalone(tmp_path, 2)
+    groups = table(change({f"s{i}": {"sex": "F"} for i in range(2)}), tmp_path / "people.csv")
+    with pytest.raises(InputError, match=message):
+        evaluate(tmp_path / "eval", references=references, predictions=predictions, groups=groups, **options)
+
+
+def test_an_earlier_evaluation_is_kept_unless_told(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path, 2)
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "options": QUICK}
+    evaluate(tmp_path / "eval", **arguments)
+    with pytest.raises(InputError, match="add --overwrite"):
+        evaluate(tmp_path / "eval", **arguments)
+    evaluate(tmp_path / "eval", **arguments, overwrite=True)
+    with pytest.raises(InputError, match="in use by something else"):
+        evaluate(references, **arguments, overwrite=True)
+
+
+def test_folders_that_share_no_name_are_refused(tmp_path: Path) -> None:
+    references, _ = standalone(tmp_path, 2)
+    with pytest.raises(InputError, match=r"expected masks named like those in .*, got s0 there and nothing here"):
+        evaluate(tmp_path / "eval", references=references, predictions=_empty(tmp_path))
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "none").mkdir()
+    return folder / "none"
