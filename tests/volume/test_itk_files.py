@@ -102,6 +102,20 @@ def test_damaged_files_are_one_line(suffix: str, compressed: bool, tmp_path: Pat
     assert capfd.readouterr().err == ""
 
 
+def test_damage_inside_compressed_voxels_is_found(tmp_path: Path, capfd) -> None:
+    # ITK alone would print a line and hand out wrong voxels.
+    for suffix in SUFFIXES:
+        path = tmp_path / f"a{suffix}"
+        noise = np.random.default_rng(0).integers(0, 255, (9, 9, 9)).astype(np.uint8)
+        sitk.WriteImage(itk_image(noise), str(path), True)
+        content = bytearray(path.read_bytes())
+        content[-300] ^= 0xFF
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"a{suffix}: expected"):
+            read_volume(path)
+    assert capfd.readouterr().err == ""
+
+
 def test_mhd_without_its_voxels_is_named(tmp_path: Path) -> None:
     sitk.WriteImage(itk_image(), str(tmp_path / "a.mhd"))
     assert read_volume(tmp_path / "a.mhd").array.max() == 23

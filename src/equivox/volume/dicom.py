@@ -17,7 +17,6 @@ import numpy as np
 import pydicom
 from jaxtyping import Float, Shaped
 from pydicom.encaps import generate_frames
-from pydicom.errors import InvalidDicomError
 
 from equivox.errors import InputError
 from equivox.volume.formats import is_dicom
@@ -37,6 +36,11 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_decode,
     "1.2.840.10008.1.2.4.81": imagecodecs.jpegls_decode,
 }
+_TAGS = (
+    "BitsStored", "Columns", "DirectoryRecordSequence", "ImageOrientationPatient", "ImagePositionPatient", "Modality",
+    "ModalityLUTSequence", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation",
+    "PixelSpacing", "Rows", "SamplesPerPixel", "SeriesInstanceUID", "SliceThickness", "SpacingBetweenSlices",
+)  # fmt: skip
 _SAME_PLANE_MM = 1e-3
 _UNEVEN = 0.05  # of the step between slices
 _TILT_DEGREES = 0.05
@@ -151,11 +155,15 @@ def _describe_contents(path: Path, left_out: Sequence[str]) -> str:
 
 
 def _read_header(path: Path) -> Any:
+    """Read the tags that matter here and nothing of the patient, decoded, so that damage shows now and not later."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            for _ in header:
+                pass
+            return header
+    except Exception as error:  # noqa: BLE001 - damaged elements make their decoders raise whatever they like
         raise _damaged(path, error) from None
 
 
@@ -300,28 +308,24 @@ def _numbers(value: Any, count: int, path: Path) -> Float[np.ndarray, " count"]:
 
 def _plane(path: Path) -> tuple[Shaped[np.ndarray, "channels i j"], tuple[str, ...]]:
     """Return the rescaled pixels of one file."""
+    notes: tuple[str, ...] = ()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(path)
             pixels = _decode(header)
-    except InputError:
-        raise
+            slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+            slope, intercept = float(1 if slope is None else slope), float(0 if intercept is None else intercept)
+            if header.get("PhotometricInterpretation") == "MONOCHROME1" and header.get("Modality") in _PROJECTIONS:
+                pixels = (1 << int(header.BitsStored)) - 1 - pixels.astype(np.int64)
+                notes = ("MONOCHROME1: the values were turned so that dense parts are bright",)
     except Exception as error:  # noqa: BLE001 - damaged pixels make decoders raise whatever they like
         raise _damaged(path, error) from None
-    notes: tuple[str, ...] = ()
-    if header.get("PhotometricInterpretation") == "MONOCHROME1" and header.get("Modality") in _PROJECTIONS:
-        pixels = (1 << int(header.BitsStored)) - 1 - pixels.astype(np.int64)
-        notes = ("MONOCHROME1: the values were turned so that dense parts are bright",)
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
-    slope = header.get("RescaleSlope")
-    values, repairs = image_values(
-        pixels.transpose(2, 1, 0),
-        path,
-        slope=1.0 if slope is None else float(slope),
-        intercept=float(header.get("RescaleIntercept") or 0.0),
-    )
+    if pixels.ndim != 3 or not math.isfinite(slope) or not math.isfinite(intercept):
+        raise _damaged(path, ValueError(f"pixels of shape {pixels.shape}, slope {slope}, intercept {intercept}"))
+    values, repairs = image_values(pixels.transpose(2, 1, 0), path, slope=slope, intercept=intercept)
     return values, (*notes, *repairs)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,7 +139,7 @@ def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
     last = re.search(rb"(?m)^ElementDataFile\s*=.*\n", block)
     text = block[: last.end()].decode("utf-8", "replace") if last else ""
     fields = dict(re.findall(r"(?m)^(\w+)[ \t]*=[ \t]*(.*?)[ \t\r]*$", text))
-    numbers = [*fields.get("DimSize", "?").split(), fields.get("CompressedDataSize", "0")]
+    numbers = [*fields.get("DimSize", "?").split(), fields.get("ElementNumberOfChannels", "1")]
     if not {"NDims", "ElementType"} <= set(fields) or not all(number.isdigit() for number in numbers):
         msg = f"{path}: expected a MetaImage header, got one without size, type or data file; export or copy it again"
         raise InputError(msg)
@@ -155,20 +156,31 @@ def _require_whole_meta(path: Path) -> None:
     if not data.exists():
         msg = f"{path}: expected its voxels in {name} beside it, got no such file; copy both files"
         raise InputError(msg)
-    if fields.get("CompressedData", "False") == "True":
-        wanted = int(fields.get("CompressedDataSize", 0))
+    item = _META_ITEM_BYTES.get(fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY"), 0)
+    channels = fields.get("ElementNumberOfChannels", "1")
+    wanted = math.prod(int(side) for side in fields["DimSize"].split()) * item * int(channels)
+    start = header_bytes if data == path else 0
+    if fields.get("CompressedData", "False")[:1] in {"T", "t", "1"}:
+        stated = fields.get("CompressedDataSize", "")
+        got = _inflated_bytes(data, start, int(stated) if stated.isdigit() else -1, path)
     else:
-        item = _META_ITEM_BYTES.get(fields["ElementType"].removeprefix("MET_"), 0)
-        channels = fields.get("ElementNumberOfChannels", "1")
-        wanted = (
-            math.prod(int(side) for side in fields["DimSize"].split())
-            * item
-            * int(channels if channels.isdigit() else 1)
-        )
-    got = data.stat().st_size - (header_bytes if data == path else 0)
+        got = data.stat().st_size - start
     if got < wanted:
         msg = f"{path}: expected {wanted} bytes of voxels, got {got}; copy or download it again"
         raise InputError(msg)
+
+
+def _inflated_bytes(data: Path, start: int, size: int, path: Path) -> int:
+    """Return the size of the decompressed voxels; ITK would hand out damaged ones with no more than a print."""
+    with data.open("rb") as stream:
+        stream.seek(start)
+        inflater = zlib.decompressobj()
+        try:
+            inflated = len(inflater.decompress(stream.read(size)))
+        except zlib.error as error:
+            msg = f"{path}: expected whole voxels, got damaged ones ({error}); copy or download it again"
+            raise InputError(msg) from None
+    return inflated if inflater.eof else 0
 
 
 def _unreadable(path: Path, error: RuntimeError) -> InputError:

@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from imagecodecs import png_decode
 from jaxtyping import Shaped
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from equivox.errors import InputError
 from equivox.volume.grid import Grid
@@ -64,6 +64,8 @@ def read_picture(path: Path, *, labels: bool = False) -> Shaped[np.ndarray, "cha
     pixels = _read_tiff(path) if path.suffix.lower() in _TIFF else _read_pillow(path, labels=labels)
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
+    if pixels.ndim != 3 or pixels.size == 0:
+        raise _damaged(path, ValueError(f"pixels of shape {pixels.shape}"))
     colours = pixels.shape[2]
     if colours in {2, 4}:
         if (pixels[..., -1] != pixels.flat[colours - 1]).any():
@@ -121,7 +123,7 @@ def _size(path: Path) -> tuple[int, int]:
                 return picture.size
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, tifffile.TiffFileError) as error:
+    except Exception as error:  # noqa: BLE001 - damaged files make readers raise whatever they like
         raise _damaged(path, error) from None
 
 
@@ -157,7 +159,7 @@ def _read_pillow(path: Path, *, labels: bool) -> Shaped[np.ndarray, "..."]:
                 return np.array(picture.convert("RGB"))
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # noqa: BLE001 - damaged files make decoders raise whatever they like
         raise _damaged(path, error) from None
 
 
