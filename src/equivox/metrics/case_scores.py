@@ -56,7 +56,7 @@ class ClassScores:
 
 def score_case(
     reference: Integer[np.ndarray, "i j k"],
-    prediction: Integer[np.ndarray, "i j k"],
+    prediction: Integer[np.ndarray, "_ _ _"],
     *,
     classes: Mapping[str, int],
     spacing_mm: Sequence[float],

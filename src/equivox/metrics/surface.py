@@ -160,7 +160,8 @@ def _weighted_percentile(distances: Float[np.ndarray, " n"], areas: Float[np.nda
     """Return the smallest distance within which 95 % of the area lies."""
     order = np.argsort(distances)
     cumulative = np.cumsum(areas[order])
-    return float(distances[order][np.searchsorted(cumulative, 0.95 * cumulative[-1])])
+    # A whole number of equal elements can make up 95 % exactly: rounding must not decide whether it does.
+    return float(distances[order][np.searchsorted(cumulative, (0.95 - 1e-12) * cumulative[-1])])
 
 
 def _voxel_scores(

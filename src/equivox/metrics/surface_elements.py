@@ -166,8 +166,8 @@ def _unit_pieces(axes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     share: list[float] = []
     for code in range(1, (1 << len(corners)) - 1):
         inside = {corner for bit, corner in enumerate(corners) if code >> bit & 1}
-        # With more than half of the voxels inside, those outside are cut off: a mask and its complement then
-        # have the same surface.
+        # With more than half of the voxels inside, those outside are cut off: the surfaces of a mask and of its
+        # complement then have the same area.
         few = inside if len(inside) <= len(corners) // 2 else set(corners) - inside
         drawings = [_best_triangulations(loop) for loop in _loops(few)] if axes == 3 else [[_segments(few)]]
         for drawing in drawings:

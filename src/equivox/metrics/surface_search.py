@@ -2,7 +2,8 @@
 
 Two ways lead there. A k-d tree needs no more memory than the elements, and is the faster one while surfaces lie close
 together or far apart in an empty image. Its time explodes where many elements see many others at nearly the same
-distance (a ball inside a large sphere). There a Euclidean distance map, whose time and memory go with the volume, shows the way.
+distance (a ball inside a large sphere). There a Euclidean distance map, whose time and memory go with the volume,
+shows the way.
 """
 
 from collections.abc import Sequence

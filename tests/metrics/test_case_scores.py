@@ -1,0 +1,176 @@
+import math
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+
+from equivox.errors import InputError
+from equivox.metrics.case_scores import ClassScores, _check_maps, score_case
+from equivox.metrics.surface import HD95_CONVENTIONS, surface_scores
+
+SPACING = (1.0, 2.0, 3.0)
+
+
+def one_class(reference: np.ndarray, prediction: np.ndarray, **options) -> ClassScores:
+    arguments = {"classes": {"lesion": 1}, "spacing_mm": SPACING, "tolerance_mm": 1.0} | options
+    (scores,) = score_case(reference.astype(np.int16), prediction.astype(np.int16), **arguments)
+    return scores
+
+
+def blank(*shape: int) -> np.ndarray:
+    return np.zeros(shape, dtype=np.int16)
+
+
+def test_counts_volume_and_overlap_by_hand() -> None:
+    # 2 and 3 voxels of 1 x 2 x 3 mm, one shared: Dice 2*1/5, IoU 1/4, error one voxel of 6 mm3.
+    reference, prediction = blank(4, 3, 5), blank(4, 3, 5)
+    reference[1, 1, 1:3] = 1
+    prediction[1, 1, 2:5] = 1
+    scores = one_class(reference, prediction)
+    assert (scores.class_name, scores.outcome, scores.penalised) == ("lesion", "scored", False)
+    assert (scores.reference_voxels, scores.prediction_voxels) == (2, 3)
+    assert scores.dice == pytest.approx(0.4)
+    assert scores.iou == pytest.approx(0.25)
+    assert scores.volume_error_mm3 == pytest.approx(6.0)
+
+
+def test_volume_error_is_signed() -> None:
+    reference, prediction = blank(3, 3, 3), blank(3, 3, 3)
+    reference[:2, 1, 1] = prediction[0, 1, 1] = 1
+    assert one_class(reference, prediction).volume_error_mm3 == pytest.approx(-6.0)
+
+
+# The diagonal of 4 x 3 x 2 voxels of 1 x 2 x 3 mm is the root of 16 + 36 + 36.
+DIAGONAL_MM = math.sqrt(88)
+
+
+@pytest.mark.parametrize("outcome", ["missed", "false_positive"])
+def test_a_structure_in_one_mask_alone_is_penalised(outcome: str) -> None:
+    masks = [blank(4, 3, 2), blank(4, 3, 2)]
+    masks[outcome == "false_positive"][2, 1, 0] = 1
+    for policy in ("penalise", "perfect"):
+        scores = one_class(*masks, empty=policy)
+        assert (scores.outcome, scores.penalised) == (outcome, True)
+        assert (scores.dice, scores.iou, scores.nsd) == (0.0, 0.0, 0.0)
+        assert scores.hd95_mm == scores.assd_mm == pytest.approx(DIAGONAL_MM)
+        assert scores.volume_error_mm3 == (6.0 if outcome == "false_positive" else -6.0)
+
+
+@pytest.mark.parametrize("outcome", ["missed", "false_positive"])
+def test_excluding_leaves_out_only_what_is_not_defined(outcome: str) -> None:
+    masks = [blank(4, 3, 2), blank(4, 3, 2)]
+    masks[outcome == "false_positive"][2, 1, 0] = 1
+    scores = one_class(*masks, empty="exclude")
+    assert (scores.outcome, scores.penalised) == (outcome, False)
+    assert (scores.dice, scores.iou, scores.nsd) == (0.0, 0.0, 0.0)
+    assert (scores.hd95_mm, scores.assd_mm) == (None, None)
+
+
+def test_a_structure_in_neither_mask_is_left_out_or_perfect() -> None:
+    masks = blank(4, 3, 2), blank(4, 3, 2)
+    nothing = (None, None, None, None, None, None, 0, 0, False)
+    perfect = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0, 0, False)
+    assert astuple(one_class(*masks, empty="penalise"))[2:] == nothing
+    assert astuple(one_class(*masks, empty="exclude"))[2:] == nothing
+    assert astuple(one_class(*masks, empty="perfect"))[2:] == perfect
+    assert one_class(*masks).outcome == "both_empty"
+
+
+def test_the_diagonal_of_a_2d_image_leaves_out_its_single_slice() -> None:
+    # 3 x 4 pixels of 1 x 1 mm: 5 mm, whatever the slice's nominal thickness.
+    reference = blank(3, 4, 1)
+    reference[0, 0, 0] = 1
+    assert one_class(reference, blank(3, 4, 1), spacing_mm=(1.0, 1.0, 7.0)).hd95_mm == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_single_slice_along_any_axis_is_scored_as_a_contour(axis: int) -> None:
+    generator = np.random.default_rng(0)
+    masks = generator.random((2, 9, 8)) < 0.3
+    expected = surface_scores(masks[0], masks[1], (1.0, 2.0), tolerance_mm=1.0)
+    spacing = np.insert([1.0, 2.0], axis, 5.0).tolist()
+    scores = one_class(*(np.expand_dims(mask, axis) for mask in masks), spacing_mm=spacing)
+    assert (scores.nsd, scores.hd95_mm, scores.assd_mm) == pytest.approx(astuple(expected))
+
+
+def test_a_line_and_a_single_voxel_image_are_scored_too() -> None:
+    line = blank(1, 1, 6)
+    line[0, 0, :3] = 1
+    assert one_class(line, line).dice == 1.0
+    shifted = np.roll(line, 3, axis=2)
+    assert one_class(line, shifted, hd95="monai").hd95_mm == pytest.approx(9.0 - 0.3)  # of 3, 6 and 9 mm
+    assert one_class(np.ones((1, 1, 1)), np.ones((1, 1, 1))).hd95_mm == 0.0
+
+
+def test_a_mask_that_fills_the_image_has_the_border_as_its_surface() -> None:
+    full, core = np.ones((7, 7, 7)), blank(7, 7, 7)
+    core[3, 3, 3] = 1
+    assert one_class(full, full).hd95_mm == 0.0
+    # From the border to the only voxel: the nearest boundary voxels lie 3 x 1 mm away, the corners hypot(3, 6, 9) mm.
+    scores = one_class(full, core, hd95="monai")
+    assert 3.0 < scores.assd_mm < scores.hd95_mm < math.hypot(3, 6, 9)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_each_class_is_scored_as_if_it_were_alone(dtype: type, order: str) -> None:
+    generator = np.random.default_rng(1)
+    maps = [np.asarray(generator.integers(0, 4, (7, 6, 5)), dtype=dtype, order=order) for _ in range(2)]
+    maps[0][maps[0] == 3] = 0
+    classes = {"c": 3, "a": 1, "b": 2, "d": 77, "background": 0}
+    scores = score_case(*maps, classes=classes, spacing_mm=SPACING, tolerance_mm=1.5)
+    assert [entry.class_name for entry in scores] == list(classes)
+    assert [entry.outcome for entry in scores] == ["false_positive", "scored", "scored", "both_empty", "scored"]
+    for entry in scores:
+        alone = one_class(*((labels == classes[entry.class_name]).astype(dtype) for labels in maps), tolerance_mm=1.5)
+        assert astuple(entry)[1:] == astuple(alone)[1:]
+
+
+def test_indices_far_outside_of_a_list_are_found() -> None:
+    reference, prediction = np.zeros((2, 5, 4, 3), dtype=np.int64)
+    reference[1, 1, 1], prediction[2, 1, 1] = -7, -7
+    reference[4, 3, 2] = prediction[4, 3, 2] = 10**9
+    first, second = score_case(
+        reference, prediction, classes={"below": -7, "above": 10**9}, spacing_mm=SPACING, tolerance_mm=1.0, hd95="monai"
+    )
+    assert (first.dice, first.hd95_mm) == (0.0, 1.0)
+    assert (second.dice, second.hd95_mm) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("convention", HD95_CONVENTIONS)
+def test_what_lies_around_the_class_changes_no_score(convention: str) -> None:
+    generator = np.random.default_rng(2)
+    reference, prediction = (generator.random((2, 6, 7, 5)) < 0.4).astype(np.int16)
+    expected = astuple(one_class(reference, prediction, hd95=convention))
+    around = [np.pad(labels, ((2, 1), (0, 3), (4, 4))) for labels in (reference, prediction)]
+    around[0][0, 0, 0] = around[1][-1, -1, -1] = 9
+    assert astuple(one_class(*around, hd95=convention))[2:] == pytest.approx(expected[2:])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spacing_mm": (1.0, math.nan, 1.0)}, r"spacing_mm: expected three positive numbers, got \(1.0, nan, 1.0\)"),
+        ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm"),
+        ({"spacing_mm": (1.0, 1.0)}, "spacing_mm"),
+        ({"spacing_mm": (1.0, math.inf, 1.0)}, "spacing_mm"),
+        ({"tolerance_mm": -1.0}, "tolerance_mm: expected a number of at least 0, got -1.0"),
+        ({"tolerance_mm": math.nan}, "tolerance_mm"),
+    ],
+)
+def test_unusable_lengths_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        one_class(np.ones((2, 2, 2)), np.ones((2, 2, 2)), **options)
+
+
+def test_maps_of_different_shapes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"expected the shape of the reference, \(2, 2, 2\), got \(2, 2, 3\)"):
+        one_class(np.ones((2, 2, 2)), np.ones((2, 2, 3)))
+
+
+def test_maps_that_are_not_labels_or_not_3d_are_refused() -> None:
+    labels = blank(2, 2, 2)
+    with pytest.raises(InputError, match=r"reference: expected an integer array \(i, j, k\), got float64 of shape"):
+        _check_maps(np.ones((2, 2, 2)), labels)
+    with pytest.raises(InputError, match=r"prediction: .* got int16 of shape \(2, 2\)"):
+        _check_maps(labels, labels[0])
