@@ -60,9 +60,12 @@ def ledger(left_out: Mapping[str, Any]) -> list[Ledger]:
         _listed("Extra predictions", extra, "that no case of the cohort asks for", ("Prediction",)),
         _listed("Repaired geometry", repaired, "mended before scoring", ("Case", "What was done")),
     ]
-    for attribute, count in left_out.get("unknown_group", {}).items():
+    unknown = {name: count for name, count in left_out.get("unknown_group", {}).items() if count}
+    if not unknown:
+        items.append(Ledger("Unknown groups", "None", ""))
+    for name, count in unknown.items():
         words = f"patient{'' if count == 1 else 's'} of unknown group, in the overall mean only"
-        items.append(Ledger(f"Unknown {attribute}", _count(count), words))
+        items.append(Ledger(f"Unknown {name}", _count(count), words))
     return items
 
 

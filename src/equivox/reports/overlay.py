@@ -146,7 +146,7 @@ def make_sheet(case: OverlayCase) -> Sheet:
     for place, index in enumerate(picked):
         row, column = divmod(place, across)
         tile = _resized(grey_levels(image[columns, rows, index], case.modality, window).T, pixels)
-        padded = np.pad(tile, ((0, pitch[1] - pixels[1]), (0, pitch[0] - pixels[0])), mode="edge")
+        padded = np.pad(tile, ((0, pitch[1] - pixels[1]), (0, pitch[0] - pixels[0])))
         sheet[row * pitch[1] :, column * pitch[0] :][: pitch[1], : pitch[0]] = padded
         contours = tuple(
             (name, int(value), outline(array[columns, rows, index] == value))
@@ -349,7 +349,7 @@ def _resized(grey: UInt8[np.ndarray, "y x"], pixels: tuple[int, int]) -> UInt8[n
 
 
 def _webp(sheet: UInt8[np.ndarray, "y x"]) -> str:
-    for quality in (85, 70, 50):
+    for quality in (90, 80, 65, 50):
         stream = io.BytesIO()
         Image.fromarray(sheet).save(stream, format="WEBP", quality=quality, method=4)
         if stream.tell() <= _MOST_BYTES:

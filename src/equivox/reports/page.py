@@ -173,7 +173,7 @@ def _page_words(summary: Mapping[str, Any]) -> SimpleNamespace:
         minimum_group=settings["minimum_group"],
         failure_words=f"mean {text.label} below {settings['failure_threshold']:g}",
         size_word=size_word(settings),
-        metric_keys=[key for key in ("dice", "nsd", "hd95", "volume_error") if key in first],
+        metric_keys=[key for key in ("dice", "nsd", "hd95") if key in first],
     )
 
 
@@ -267,14 +267,13 @@ def _gallery_case(case: OverlayCase, place: int, cases: pd.DataFrame, settings: 
     keys = [key for key in ("dice", "nsd", "hd95") if metric_column(key, settings) in rows]
     scores = []
     for record in rows.to_dict("records"):
-        row = [str(record["class"]), *(score_text(key, record[metric_column(key, settings)], settings) for key in keys)]
-        row += [size_text(record[name], settings) for name in (reference, prediction) if name in record]
         outcome = str(record["outcome"])
-        scores.append([*row, "–" if outcome == "scored" else OUTCOMES.get(outcome, _words(outcome))])
+        named = str(record["class"]) + ("" if outcome == "scored" else f" ({OUTCOMES.get(outcome, _words(outcome))})")
+        row = [named, *(score_text(key, record[metric_column(key, settings)], settings) for key in keys)]
+        row += [size_text(record[name], settings) for name in (reference, prediction) if name in record]
+        scores.append(row)
     heads = ["Class", *(metric_text(key).label for key in keys)]
-    heads += [label for name, label in ((reference, "Reference"), (prediction, "Prediction")) if name in rows] + [
-        "Note"
-    ]
+    heads += [label for name, label in ((reference, "Reference"), (prediction, "Prediction")) if name in rows]
     words = [f"slice {one.number} of {sheet.axis_length}" for one in sheet.slices]
     views = [[one.left, one.top, sheet.slice_width, sheet.slice_height] for one in sheet.slices]
     return SimpleNamespace(

@@ -155,7 +155,7 @@ def interval_mark(axis: Axis, value: float | None, low: float | None, high: floa
             parts.extend(_end(end, axis, place) for end, place in ((low, left), (high, right)))
         shape = "M-4-4h8v8h-8z" if low is not None else "M0-5l5 5-5 5-5-5z"
         kind = "point" if low is not None else "point hollow"
-        parts.append(f'<svg x="{at}%" y="11" class="over"><path class="{kind}" d="{shape}"/></svg>')
+        parts.append(f'<svg x="{at}%" y="11" class="spill"><path class="{kind}" d="{shape}"/></svg>')
     parts.append("</svg>")
     return _markup("".join(parts))
 
@@ -167,7 +167,7 @@ def _end(value: float, axis: Axis, place: float) -> str:
         shape = "M-7-4l7 4-7 4"
     else:
         shape = "M0-4v8"
-    return f'<svg x="{place}%" y="11" class="over"><path class="cap" d="{shape}"/></svg>'
+    return f'<svg x="{place}%" y="11" class="spill"><path class="cap" d="{shape}"/></svg>'
 
 
 def axis_marks(axis: Axis, *, sign: bool = False) -> Markup:
@@ -248,7 +248,9 @@ def _summary_marks(row: DotRow, axis: Axis, width: float, middle: float, half: f
     return "".join(parts)
 
 
-def scatter_plot(rows: Sequence[DotRow], axis: Axis, labels: tuple[str, str], title: str, description: str) -> Markup:
+def scatter_plot(
+    rows: Sequence[DotRow], axis: Axis, labels: tuple[str, str], title: str, description: str, *, height: float = 250.0
+) -> Markup:
     """Return score against volume, every case a dot, the volume on a logarithmic axis.
 
     Cases without a volume above 0 stand in a column of their own at the left.
@@ -259,10 +261,11 @@ def scatter_plot(rows: Sequence[DotRow], axis: Axis, labels: tuple[str, str], ti
         labels: Of the volume's and of the score's axis.
         title: What a screen reader says first.
         description: What it says then.
+        height: Of the part with the dots.
     """
     many = sum(len(row.index) for row in rows) > 1200
     radius = 1.7 if many else 3.2
-    left, top, height = 46.0, 24.0, 250.0
+    left, top = 46.0, 24.0
     volumes = np.concatenate([row.volume for row in rows]) if rows else np.zeros(0)
     held = volumes[np.isfinite(volumes) & (volumes > 0)]
     some_empty = bool(held.size < volumes.size)

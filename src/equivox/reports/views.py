@@ -277,7 +277,7 @@ def estimate(
 
 
 def metric_row(key: str, class_name: str, record: Mapping[str, Any], settings: Mapping[str, Any]) -> MetricRow:
-    """Work out a metric's row; mean, median and worst decile share their digits."""
+    """Work out a metric's row; a median without an interval of its own has the digits of the mean."""
     text = metric_text(key)
     sign = text.better == "zero"
     mean = estimate(text.kind, record["mean"], record.get("low"), record.get("high"), sign=sign)
@@ -288,9 +288,11 @@ def metric_row(key: str, class_name: str, record: Mapping[str, Any], settings: M
         unit=metric_unit(key, settings),
         class_name=class_name,
         mean=mean,
-        median=estimate(text.kind, record["median"], *median, sign=sign, places=mean.places),
+        median=estimate(text.kind, record["median"], *median, sign=sign, places=None if median[0] is not None else mean.places),
         # The worst decile of a signed error is that of its size.
-        worst_decile=estimate(text.kind, record["worst_decile"], *decile, places=mean.places),
+        worst_decile=estimate(
+            text.kind, record["worst_decile"], *decile, places=None if decile[0] is not None else mean.places
+        ),
         patients=record["patients"],
         used=record["cases_used"],
         both_empty=record["cases_both_empty"],
@@ -388,7 +390,7 @@ def _group_row(group: Mapping[str, Any], contrast: Mapping[str, Any] | None, sca
         difference_mark = plots.interval_mark(scales.difference, contrast["difference"], *ends, said)
         p_adjusted = p_value(contrast.get("p_adjusted"))
         found = contrast.get("detectable_gap")
-        gap = number(found, decimals(scales.kind, found))
+        gap = number(found, difference.places)
     return GroupRow(
         name=group["name"],
         key=plots.key(style),
@@ -485,6 +487,8 @@ def _plots(
         (f"Reference {size_word(settings)} ({unit_text(settings['volume_unit'])}), all classes together", score),
         f"{score} against the reference's {size_word(settings)}, by {name}",
         f"One dot a case; the axis of the {size_word(settings)} is logarithmic. Cases by group: {counts}.",
+        # About as high as the plot beside it.
+        height=min(250.0, max(150.0, 43.0 * len(dots) - 26.0)),
     )
     return strip, scatter
 
