@@ -1,5 +1,6 @@
 """Batches of patches in the order of the steps, made here or in worker processes."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from equivox.datasets.patches import PatchSource
 from equivox.datasets.plan import NetworkPlan
 from equivox.datasets.store import Store
 from equivox.datasets.transforms import AugmentationOptions
+from equivox.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 PREFETCH = 4
 """Batches that each worker prepares ahead."""
@@ -115,6 +119,7 @@ def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool
         pin_memory: Put them where a graphics card reads fast.
 
     Raises:
+        InputError: If a prepared case cannot be read.
         RuntimeError: If a worker was killed; any other exception of a worker is raised here with its own traceback.
     """
     dataset = StepDataset(recipe)
@@ -135,6 +140,10 @@ def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool
     )
     try:
         yield from loader
+    except InputError as error:
+        # The worker's traceback is for the log; its last line is what the user can act on.
+        logger.debug("%s", error)
+        raise InputError(str(error).strip().splitlines()[-1].partition("InputError: ")[2]) from error
     except RuntimeError as error:
         if "is killed by signal" in str(error) or "exited unexpectedly" in str(error):
             msg = (

@@ -7,6 +7,7 @@ import torch
 
 from equivox.datasets.plan import Plan
 from equivox.errors import InputError
+from equivox.models.catalog import model_entry
 from equivox.options import override_options
 from equivox.pipelines.run_folder import network_plan
 from equivox.pipelines.training.config import ModelConfig, TrainingConfig
@@ -30,8 +31,11 @@ def ask(
         InputError: If a value does not fit, or the time and the number of steps are both given.
     """
     asked = base
-    if model is not None and model != base.model.name:
-        asked = asked.model_copy(update={"model": ModelConfig.model_validate({"name": model})})
+    for name in [model, *(text for key, _, text in (each.partition("=") for each in overrides) if key == "model.name")]:
+        if name is not None and name != asked.model.name:
+            # Another network has other options, so all of them start from its defaults.
+            model_entry(name)
+            asked = asked.model_copy(update={"model": ModelConfig.model_validate({"name": name})})
     assignments = [f"dims={dims}"] * (dims is not None) + [f"max_minutes={max_minutes}"] * (max_minutes is not None)
     asked = override_options(asked, [*assignments, *overrides])
     if max_minutes is not None and asked.steps is not None and base.steps is None:
