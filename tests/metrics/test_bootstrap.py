@@ -94,3 +94,15 @@ def test_quantile_interval_covers_the_median() -> None:
         covered += interval.low <= 0 <= interval.high
     # Nominal .95, standard error .015.
     assert covered / 200 > 0.90
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9, 1.0])
+def test_drawn_order_statistics_are_those_of_resamples(quantile: float) -> None:
+    values = np.random.default_rng(3).beta(9, 1.5, 23)
+    interval = quantile_interval(values, quantile, draws=40_000, confidence=0.9)
+    rng = np.random.default_rng(4)
+    resampled = np.quantile(values[rng.integers(0, 23, (40_000, 23))], quantile, axis=1)
+    low, high = np.quantile(resampled, [0.05, 0.95])
+    assert interval is not None
+    assert interval.low == pytest.approx(low, abs=0.006)
+    assert interval.high == pytest.approx(high, abs=0.006)

@@ -109,7 +109,7 @@ def test_scores_by_hand(harmed: Evaluation) -> None:
     assert row["reference_ml"] == pytest.approx(0.6)
     assert row["hd95_mm"] == pytest.approx(36 - 2.4, rel=0.05)
     assert row["attribute:sex"] == "F"
-    assert row["attribute:age"] is None
+    assert pd.isna(row["attribute:age"])
 
 
 def test_a_harmed_group_is_found_and_told_in_words(harmed: Evaluation) -> None:

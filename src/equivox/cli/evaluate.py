@@ -170,13 +170,15 @@ def _score_table(table: dict[str, Any], settings: dict[str, Any]) -> Any:
     names = {"test": "test cases", "out_of_fold": "out-of-fold cases", "all": "all cases"}
     level = f"{100 * settings['confidence']:g} %"
     shown = Table(title=f"{names[table['role']]}: {table['patients']} patients, {table['cases']} cases")
-    for head in ("score", "unit", "mean", f"{level} interval", "median", "worst decile", "patients"):
-        shown.add_column(head, justify="left" if head in {"score", "unit"} else "right")
+    for head in ("score", "mean", f"{level} interval", "median", "worst decile"):
+        shown.add_column(head, justify="left" if head == "score" else "right", no_wrap=True)
     for name, metric in table["overall"].items():
-        digits = 3 if metric["unit"] == "" else 2
-        interval = "-" if metric["low"] is None else f"{metric['low']:.{digits}f} to {metric['high']:.{digits}f}"
-        numbers = [
-            "-" if metric[key] is None else f"{metric[key]:.{digits}f}" for key in ("mean", "median", "worst_decile")
-        ]
-        shown.add_row(name, metric["unit"], numbers[0], interval, *numbers[1:], str(metric["patients"]))
+        unit = metric["unit"]
+        digits = 3 if not unit else 0 if abs(metric["worst_decile"] or 0) >= 1000 else 2
+        mean, low, high, median, decile = (
+            "-" if metric[key] is None else f"{metric[key]:.{digits}f}"
+            for key in ("mean", "low", "high", "median", "worst_decile")
+        )
+        interval = "-" if metric["low"] is None else f"{low} to {high}"
+        shown.add_row(f"{name} ({unit})" if unit else name, mean, interval, median, decile)
     return shown

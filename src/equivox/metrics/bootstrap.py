@@ -108,7 +108,9 @@ def quantile_interval(
 ) -> Interval | None:
     """Return the percentile bootstrap interval of a quantile, resampling patients.
 
-    A quantile has no standard error that could be trusted in a small sample, so it is not studentised.
+    A quantile has no standard error that could be trusted in a small sample, so it is not studentised. The two order
+    statistics that a resample's quantile lies between are drawn themselves, and not the resample that has them: the
+    k-th smallest of n uniform numbers is Beta(k, n - k + 1), the next one follows at the smallest of the n - k others.
 
     Args:
         values: One value a patient, none of them missing.
@@ -124,7 +126,13 @@ def quantile_interval(
     ordered = _sorted(values)
     if len(ordered) < minimum or len(ordered) < 2:
         return None
-    resampled = _resample(ordered, lambda sample: np.asarray(np.quantile(sample, quantile, axis=1)), draws, seed)
+    rng = np.random.default_rng(seed)
+    n = len(ordered)
+    rank, part = divmod(quantile * (n - 1), 1)
+    below = rng.beta(rank + 1, n - rank, draws)
+    above = below + (1 - below) * (rng.beta(1, n - rank - 1, draws) if rank < n - 1 else 0.0)
+    first, second = (ordered[np.minimum((n * place).astype(int), n - 1)] for place in (below, above))
+    resampled = (1 - part) * first + part * second
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
     return Interval(float(low), float(high))

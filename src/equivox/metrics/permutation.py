@@ -119,17 +119,18 @@ def contrast_family(
         Janssen, "Studentized permutation tests for non-i.i.d. hypotheses", Statistics & Probability Letters 1997.
     """
     _check(values, attributes)
-    known = np.array([any(group is not None for group in row) for row in zip(*attributes.values(), strict=True)])
     keys, members, rests = _memberships(attributes, minimum)
     if not keys:
         return ContrastFamily((), _normal_critical(1, confidence), draws, confidence, power)
+    # Only patients that take part in a contrast are permuted.
+    known = (members | rests).any(axis=1)
     sample = values[known].astype(np.float64)
     members, rests = members[known], rests[known]
     difference, error = _welch(sample[None, :], members, rests)
     observed = _studentised(difference, error)[0]
     largest = _largest_under_permutation(sample, members, rests, draws, seed)
     critical = _critical_value(largest, confidence)
-    residuals = _additive_residuals(sample, {name: _select(groups, known) for name, groups in attributes.items()})
+    residuals = additive_residuals(sample, {name: _select(groups, known) for name, groups in attributes.items()})
     null_largest = _largest_under_permutation(residuals, members, rests, draws, seed)
     null_critical = _critical_value(null_largest, confidence)
     contrasts = []
@@ -198,6 +199,39 @@ def patients_needed(
     per_patient = own + (others / ratio if ratio else others)
     z = critical_value + NormalDist().inv_cdf(power)
     return max(minimum, math.ceil(per_patient * (z / target_gap) ** 2 - 1e-9))
+
+
+def smallest_p(
+    values: Float[np.ndarray, " patients"],
+    attributes: Mapping[str, Sequence[str | None]],
+    *,
+    minimum: int = MINIMUM_PATIENTS,
+    draws: int = PERMUTATIONS,
+    seed: int = 0,
+) -> float | None:
+    """Return the smallest adjusted p-value of the family, as `contrast_family` has it, or None without contrasts."""
+    _check(values, attributes)
+    keys, members, rests = _memberships(attributes, minimum)
+    if not keys:
+        return None
+    known = (members | rests).any(axis=1)
+    sample, members, rests = values[known].astype(np.float64), members[known], rests[known]
+    observed = float(_studentised(*_welch(sample[None, :], members, rests)).max())
+    largest = _largest_under_permutation(sample, members, rests, draws, seed)
+    return (1 + int((largest >= observed * (1 - 1e-9)).sum())) / (1 + draws)
+
+
+def additive_residuals(
+    values: Float[np.ndarray, " patients"], attributes: Mapping[str, Sequence[str | None]]
+) -> Float[np.ndarray, " patients"]:
+    """Return what is left of the values when the mean of every group of every attribute is fitted and taken away."""
+    columns = [np.ones(len(values))]
+    for groups in attributes.values():
+        columns += [np.array([float(label == name) for label in groups]) for name in dict.fromkeys(groups)]
+    design = np.stack(columns, axis=1)
+    solution = np.linalg.lstsq(design, values, rcond=None)[0]
+    residuals: np.ndarray = values - design @ solution
+    return residuals
 
 
 def permuted(
@@ -295,18 +329,6 @@ def _critical_value(largest: Float[np.ndarray, " draws"], confidence: float) -> 
 
 def _normal_critical(contrasts: int, confidence: float) -> float:
     return NormalDist().inv_cdf(1 - (1 - confidence) / (2 * contrasts))
-
-
-def _additive_residuals(
-    values: Float[np.ndarray, " patients"], attributes: Mapping[str, Sequence[str | None]]
-) -> Float[np.ndarray, " patients"]:
-    columns = [np.ones(len(values))]
-    for groups in attributes.values():
-        columns += [np.array([float(label == name) for label in groups]) for name in dict.fromkeys(groups)]
-    design = np.stack(columns, axis=1)
-    solution = np.linalg.lstsq(design, values, rcond=None)[0]
-    residuals: np.ndarray = values - design @ solution
-    return residuals
 
 
 def _detectable_gap(

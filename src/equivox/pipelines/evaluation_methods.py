@@ -64,6 +64,7 @@ def describe_methods(
             "The smallest gap we could have seen: the shift that the same test finds with 80 % power at these group "
             "sizes, in samples drawn from each group's own centred residuals. The observed difference plays no part."
         ),
+        "simulated": _simulated(tables, level),
         "spread": (
             "Gap, ratio and equity-scaled scores (ES = mean / (1 + sum or standard deviation of the group means' "
             "distances)) stand beside their mean under permutation and the excess over it. They have no interval: one "
@@ -81,6 +82,22 @@ def describe_methods(
         "notes": list(notes),
         "references": list(_REFERENCES),
     }
+
+
+def _simulated(tables: Sequence[Mapping[str, Any]], level: str) -> str:
+    found = tables[0]["simulated"]
+    sentences = []
+    if found["coverage"] is not None:
+        sentences.append(
+            f"The {level} interval of the overall mean covered it in {found['coverage']:.1%} of {found['repeats']} "
+            "samples of as many patients, drawn from these."
+        )
+    if found["size"] is not None:
+        sentences.append(
+            f"The test of all contrasts found a difference in {found['size']:.1%} of {found['repeats']} simulated "
+            "tables with these groups and none to find."
+        )
+    return " ".join(sentences) or "Not simulated: too few patients for an interval, or so many that theory holds."
 
 
 _ROLE_WORDS = {

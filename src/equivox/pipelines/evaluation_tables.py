@@ -14,11 +14,14 @@ from equivox.metrics.equity import spread
 from equivox.metrics.groups import Grouping, cross, one_group_per_patient
 from equivox.metrics.patient_means import case_values, patient_values
 from equivox.metrics.permutation import ContrastFamily, contrast_family, patients_needed
+from equivox.metrics.simulation import simulated_coverage, simulated_size
 from equivox.metrics.verdict import verdict
 from equivox.pipelines.evaluation_cases import SCORES
 from equivox.pipelines.evaluation_options import EvaluateOptions
 
 GROUP_PREFIX = "attribute:"
+
+_REPEATS = 300
 
 _LOWER_IS_BETTER = ("hd95", "assd")
 _BOUNDS = {"hd95": (0.0, np.inf), "assd": (0.0, np.inf), "volume_error": (-np.inf, np.inf)}
@@ -46,9 +49,10 @@ def build_table(
     """
     primary = patient_values(rows, options.primary_endpoint)
     groupings = {name: _grouping(name, rows, primary.index, config) for name, config in attributes.items()}
+    membership = {name: grouping.groups for name, grouping in groupings.items()}
     family = contrast_family(
         primary.to_numpy(dtype=np.float64),
-        {name: grouping.groups for name, grouping in groupings.items()},
+        membership,
         minimum=options.minimum_group,
         draws=options.permutation_draws,
         seed=options.seed,
@@ -67,9 +71,27 @@ def build_table(
             _attribute(rows, primary, grouping, family, attributes[name], units, options)
             for name, grouping in groupings.items()
         ],
+        "simulated": _simulated(primary.to_numpy(dtype=np.float64), membership, options) if headline else None,
         "intersections": [
             {"name": grouping.name, "groups": _groups(rows, primary, grouping, options)} for grouping in crossed
         ],
+    }
+
+
+def _simulated(
+    values: np.ndarray, attributes: Mapping[str, Sequence[str | None]], options: EvaluateOptions
+) -> dict[str, Any]:
+    """Return what intervals and tests are worth at these sizes; None where it was not simulated."""
+    settings: dict[str, Any] = {
+        "repeats": _REPEATS,
+        "seed": options.seed,
+        "confidence": options.confidence,
+        "minimum": options.minimum_group,
+    }
+    return {
+        "repeats": _REPEATS,
+        "coverage": simulated_coverage(values, **settings),
+        "size": simulated_size(values, attributes, **settings),
     }
 
 
