@@ -24,7 +24,8 @@ def plan(
 ) -> None:
     """Measure a cohort and write plan.yaml: voxel size, intensities, patch, batch, network size."""
     from equivox.datasets.cohort import load_cohort
-    from equivox.pipelines.plan import PLAN_NAME, plan_cohort
+    from equivox.datasets.plan import PLAN_NAME
+    from equivox.pipelines.plan import plan_cohort
 
     loaded = load_cohort(cohort)
     made = plan_cohort(loaded, workers=workers, memory_gib=memory_gib, overrides=overrides or (), overwrite=overwrite)

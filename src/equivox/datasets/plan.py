@@ -1,10 +1,14 @@
 """The plan: how scans are prepared and how large the network is; measured from the cohort, never typed."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from equivox.options import Options
+from equivox.errors import InputError
+from equivox.options import Options, load_options
+
+PLAN_NAME = "plan.yaml"
 
 
 class IntensityPlan(Options):
@@ -118,3 +122,15 @@ class Plan(Options):
         left_right = next(axis for axis, code in enumerate(self.preprocessing.orientation) if code in "LR")
         forbidden = {left_right} if self.left_right_pairs else set()
         return tuple(index for index, axis in enumerate(network.scan_axes) if axis not in forbidden)
+
+
+def load_plan(folder: Path) -> Plan:
+    """Read the `plan.yaml` of a cohort or run folder.
+
+    Raises:
+        InputError: If there is none, or it does not fit.
+    """
+    if not (folder / PLAN_NAME).is_file():
+        msg = f"{folder / PLAN_NAME}: no such file; run 'equivox plan {folder}' first"
+        raise InputError(msg)
+    return load_options(Plan, folder / PLAN_NAME)

@@ -9,8 +9,6 @@ import numpy as np
 from jaxtyping import Float, Int16
 
 from equivox.datasets.plan import PreprocessingPlan
-from equivox.datasets.steps import LABEL
-from equivox.datasets.transforms import preparation_steps, run_steps
 
 PREPARATION_VERSION = 1
 """Raised whenever the same files and plan give other values than before: stored cases are then made anew."""
@@ -94,13 +92,17 @@ def prepare_case(
     References:
         Isensee et al., "nnU-Net", Nature Methods 2021: the order of the steps.
     """
+    # Torch and MONAI take seconds to import, which a run that finds everything in the store need not wait for.
+    from equivox.datasets.steps import IMAGE, LABEL
+    from equivox.datasets.transforms import preparation_steps, run_steps
+
     data: dict[str, Any] = {name: images[name] for name in plan.channels if name in images}
     if label is not None:
         data[LABEL] = label
     result = run_steps(preparation_steps(plan, label_indices, with_label=label is not None), data)
     prepared = result.get(LABEL)
     return PreparedCase(
-        image=np.ascontiguousarray(result["image"].numpy()),
+        image=np.ascontiguousarray(result[IMAGE].numpy()),
         label=None if prepared is None else np.ascontiguousarray(prepared[0].numpy().astype(np.int16, copy=False)),
         geometry=PreparedGeometry(**result["geometry"]),
     )

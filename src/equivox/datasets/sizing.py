@@ -10,11 +10,12 @@ MAX_STAGES = 5
 SMALLEST_SIDE = 4
 """Voxels along each axis of the coarsest resolution, at least."""
 MOST_SIDE_2D = 256
-MOST_VOXELS_3D = 128**3
+SMALLEST_PATCH_SIDE = 16
 MOST_BATCH = {2: 8, 3: 2}
 MOST_FEATURES = {2: 512, 3: 320}
 WIDE_BUDGET_GIB = 16.0
-"""From this budget on a network starts with 32 features (nnU-Net's), below it with 16, so that a laptop keeps pace."""
+"""From this budget on networks start with 32 features and 3D patches have up to 128^3 voxels, as on a graphics card;
+below it 16 features and 64^3 voxels, so that two cores of a laptop take seconds, not minutes, for a step."""
 PROCESS_MIB = 900
 """Python with torch and MONAI, before the first step."""
 
@@ -31,8 +32,9 @@ def size_network(
 ) -> NetworkPlan:
     """Choose patch, batch, features and strides.
 
-    The patch has the extent in millimetres of a cube (square), cut to the median scan; it shrinks along the axis that
-    covers most of the scan, after the batch has shrunk to two, until the estimate fits the budget.
+    A 2D patch covers the median slice, up to 256 pixels a side; a 3D patch has equal extents in millimetres where the
+    scan allows. Where the estimate exceeds the budget, first the batch shrinks to two, then the patch along the axis
+    that covers most of the scan.
 
     Args:
         dimensions: 2 or 3.
@@ -46,28 +48,27 @@ def size_network(
     References:
         Isensee et al., "nnU-Net", Nature Methods 2021, for the rules on patch and strides, which these follow.
     """
+    wide = memory_gib >= WIDE_BUDGET_GIB
     if dimensions == 2:
         patch = [min(float(MOST_SIDE_2D), side) for side in shape]
     else:
-        edge = (MOST_VOXELS_3D * math.prod(spacing)) ** (1 / 3)
-        patch = [min(edge / step, side) for step, side in zip(spacing, shape, strict=True)]
+        patch = _box(shape, spacing, (128 if wide else 64) ** 3)
     batch = MOST_BATCH[dimensions]
-    base = 32 if memory_gib >= WIDE_BUDGET_GIB else 16
+    base = 32 if wide else 16
     while True:
         strides = network_strides(patch, spacing)
         sides = _fit(patch, strides)
         features = tuple(min(base * 2**stage, MOST_FEATURES[dimensions]) for stage in range(len(strides)))
         memory = estimate_memory_mib(sides, batch, features, strides, in_channels, classes)
-        smallest = max(sides) <= 16
-        if memory <= memory_gib * 1024 or (smallest and batch == 1):
+        long = [axis for axis in range(dimensions) if sides[axis] > SMALLEST_PATCH_SIDE]
+        if memory <= memory_gib * 1024 or (batch == 1 and not long):
             break
-        if batch > 2 or smallest:
+        if batch > 2 or not long:
             batch -= 1
         else:
-            widest = max(range(dimensions), key=lambda axis: (sides[axis] / shape[axis], sides[axis]))
-            patch[widest] = max(sides[widest] * 0.85, 8.0) if sides[widest] > 16 else sides[widest]
-            if sides[widest] <= 16:
-                patch = [max(side * 0.85, 8.0) for side in patch]
+            widest = max(long, key=lambda axis: (sides[axis] / shape[axis], sides[axis]))
+            patch = [float(side) for side in sides]
+            patch[widest] -= math.prod(stride[widest] for stride in strides)
     return NetworkPlan(
         dimensions=2 if dimensions == 2 else 3,
         slice_axis=slice_axis,
@@ -114,7 +115,7 @@ def estimate_memory_mib(
     At each resolution but the coarsest it has a row of nodes; each joins what the row has so far with what comes up
     from below, and convolves twice. For the way back, each convolution keeps its input and its normalised output; each
     head keeps logits, probabilities and a one-hot label. Weights are counted six times: with gradient, two moments of
-    Adam, the moving average, and a buffer.
+    Adam, the moving average, and a buffer. A quarter is added to the activations for the library's own buffers.
 
     Returns:
         MiB, the process itself included.
@@ -136,7 +137,23 @@ def estimate_memory_mib(
             # The upsampled tensor, the joined one, and two convolutions with their norms.
             values += voxels * (width + joined + 4 * width)
             weights += kernel * width * (joined + width) + 2 ** len(patch) * width * features[stage + 1]
-    return PROCESS_MIB + math.ceil((values * 4 + weights * 4 * 6) / 2**20)
+    return PROCESS_MIB + math.ceil((values * 4 * 1.25 + weights * 4 * 6) / 2**20)
+
+
+def _box(shape: Sequence[float], spacing: Sequence[float], voxels: float) -> list[float]:
+    """Return sides of about `voxels` in all and, where the scan is long enough, of equal extent in millimetres."""
+    sides = [float(side) for side in shape]
+    free = list(range(len(sides)))
+    while free:
+        fixed = math.prod(side for axis, side in enumerate(sides) if axis not in free)
+        edge = (voxels / fixed * math.prod(spacing[axis] for axis in free)) ** (1 / len(free))
+        short = [axis for axis in free if edge / spacing[axis] >= shape[axis]]
+        if not short:
+            for axis in free:
+                sides[axis] = edge / spacing[axis]
+            break
+        free = [axis for axis in free if axis not in short]
+    return sides
 
 
 def _fit(patch: Sequence[float], strides: Sequence[Sequence[int]]) -> tuple[int, ...]:

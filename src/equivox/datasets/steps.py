@@ -161,7 +161,7 @@ class CropToNonzero(MapTransform):  # type: ignore[misc]
         box = (slice(None), *(slice(low, high) for low, high in zip(start, stop, strict=True)))
         cropped = dict(data)
         for key in self.key_iterator(cropped):
-            affine = np.array(data[key].affine, dtype=np.float64)
+            affine = np.asarray(data[key].affine, dtype=np.float64).copy()
             affine[:3, 3] += affine[:3, :3] @ np.array(start)
             cropped[key] = _tensor(data[key].as_tensor().numpy()[box], affine)
         cropped[GEOMETRY] = {**data[GEOMETRY], "crop_start": start, "crop_stop": stop}

@@ -13,18 +13,19 @@ import yaml
 from equivox.atomic import write_text
 from equivox.datasets.cohort import Cohort, Modality
 from equivox.datasets.measure import CaseMeasures, MeasureTask, measure_case
-from equivox.datasets.plan import IntensityPlan, NetworkPlan, Plan, PreprocessingPlan
+from equivox.datasets.plan import PLAN_NAME, IntensityPlan, NetworkPlan, Plan, PreprocessingPlan, load_plan
 from equivox.datasets.sizing import size_network
 from equivox.datasets.steps import COARSE_RATIO
 from equivox.datasets.transforms import check_transforms
 from equivox.errors import InputError
-from equivox.options import load_options, override_options
+from equivox.options import override_options
 from equivox.parallel import map_cases
 from equivox.volume.resample import resized_shape
 
+__all__ = ["cases_for_testing", "default_memory_gib", "load_plan", "make_plan", "plan_cohort", "write_plan"]
+
 logger = logging.getLogger(__name__)
 
-PLAN_NAME = "plan.yaml"
 FEWEST_SLICES_3D = 16
 """A 3D network is planned where the median scan has this many voxels along every axis."""
 LARGEST_PICTURE = 512
@@ -131,28 +132,16 @@ def plan_cohort(
 
 def cases_for_testing(folder: Path) -> list[str]:
     """Return the cases that `split.csv` keeps for testing; none where there is no split."""
-    from equivox.datasets.split import load_split
-
     if not (folder / "split.csv").is_file():
         return []
+    from equivox.datasets.split import load_split
+
     return [case_id for case_id, fold in load_split(folder).items() if fold == "test"]
-
-
-def load_plan(folder: Path) -> Plan:
-    """Read the `plan.yaml` of a cohort or run folder.
-
-    Raises:
-        InputError: If there is none, or it does not fit.
-    """
-    if not (folder / PLAN_NAME).is_file():
-        msg = f"{folder / PLAN_NAME}: no such file; run 'equivox plan {folder}' first"
-        raise InputError(msg)
-    return load_options(Plan, folder / PLAN_NAME)
 
 
 def write_plan(plan: Plan, path: Path) -> None:
     """Write a plan as commented YAML, sealed so that an edit by hand is noticed."""
-    body = "".join(_section(name, value) for name, value in plan.model_dump(mode="json").items())
+    body = "".join(_section(name, value) for name, value in plan.model_dump(mode="json", exclude_none=True).items())
     write_text(
         path, f"{_SEAL}{_seal(body)}\n# Edit it freely; 'equivox plan' then asks before it writes over it.\n{body}"
     )

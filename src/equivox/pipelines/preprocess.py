@@ -8,13 +8,11 @@ from pathlib import Path
 
 from equivox.atomic import write_text
 from equivox.datasets.cohort import Case, load_cohort
-from equivox.datasets.plan import Plan, PreprocessingPlan
+from equivox.datasets.plan import Plan, PreprocessingPlan, load_plan
 from equivox.datasets.prepare import prepare_case
 from equivox.datasets.store import FileHash, Store
-from equivox.datasets.transforms import check_transforms
 from equivox.errors import InputError
 from equivox.parallel import map_cases
-from equivox.pipelines.plan import load_plan
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +87,10 @@ def fill_store(
     """
     cohort = load_cohort(cohort_folder)
     preparation = (plan or load_plan(cohort.folder)).preprocessing
-    check_transforms(preparation)
+    if preparation.extra_transforms:
+        from equivox.datasets.transforms import check_transforms
+
+        check_transforms(preparation)
     folder = cohort.folder / STORE_NAME
     store = Store(folder)
     keys: dict[str, str] = {}
