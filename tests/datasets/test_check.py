@@ -322,6 +322,21 @@ def test_implausible_and_suspicious_spacings_are_noted_unless_nominal(folder: Pa
     assert check(folder).problems == ()
 
 
+def test_nominal_spacing_leaves_no_mm_in_what_is_said_of_geometry(folder: Path, write_nifti: Write) -> None:
+    edit(folder / "cohort.yaml", "name: small", "name: small\nnominal_spacing: true")
+    shifted = AFFINE.copy()
+    shifted[2, 3] += 1.8  # twice the smallest side
+    write_nifti(folder / "a_label.nii.gz", mask(0), affine=shifted)
+    write_nifti(folder / "b_label.nii.gz", np.full((6, 5, 4), 255, np.uint8))
+    write_nifti(folder / "c_pet.nii.gz", noise(5, (3, 2, 3)), affine=AFFINE @ np.diag([2.0, 2.0, 1.0, 1.0]))
+    result = check(folder)
+    lines = [problem.line for problem in result.problems]
+    assert len(lines) == 3
+    assert "corners are 2 voxels off image 'ct'" in result.of_tier("repairable")[0].line
+    _, records, _ = fix_cohort(load(folder), result)
+    assert not [line for line in [*lines, records[0].repair] if " mm" in line]
+
+
 def test_sides_of_one_millimetre_everywhere_are_questioned(folder: Path, write_nifti: Write) -> None:
     for seed, case in enumerate("abc"):
         write_nifti(folder / f"{case}_ct.nii.gz", noise(seed), affine=np.eye(4))
@@ -366,7 +381,9 @@ def test_pictures_in_a_cohort_with_real_spacing_are_an_error(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 1), (3, 4, 1)])
-def test_tiny_and_flat_scans_are_checked_like_any_other(tmp_path: Path, write_nifti: Write, shape: tuple[int, ...]) -> None:
+def test_tiny_and_flat_scans_are_checked_like_any_other(
+    tmp_path: Path, write_nifti: Write, shape: tuple[int, ...]
+) -> None:
     write_nifti(tmp_path / "a.nii.gz", noise(1, shape))
     write_nifti(tmp_path / "l.nii.gz", np.full(shape, 255, np.uint8))
     (tmp_path / "cohort.csv").write_text("case_id,patient_id,image:ct,label\na,A,a.nii.gz,l.nii.gz\n")

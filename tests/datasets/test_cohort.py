@@ -142,7 +142,13 @@ def test_a_table_without_rows_or_in_another_encoding_is_refused(tmp_path: Path) 
 
 def test_bins_make_groups_that_include_their_lower_edge() -> None:
     age = AttributeConfig(kind="continuous", bins=(40, 65))
-    assert [age.group_of(value) for value in ("39.9", "40", "64.9", "65", None)] == ["<40", "40-65", "40-65", ">=65", None]
+    assert [age.group_of(value) for value in ("39.9", "40", "64.9", "65", None)] == [
+        "<40",
+        "40-65",
+        "40-65",
+        ">=65",
+        None,
+    ]
     assert age.sort_groups([">=65", "<40", ">=65"]) == ["<40", ">=65"]
 
 

@@ -121,9 +121,7 @@ def test_without_a_patient_column_a_case_without_a_row_stays_with_unknown_attrib
     assert any("each case is taken as its own patient" in note for note in result.notes)
 
 
-def test_a_case_that_lacks_a_channel_is_left_out(
-    source: Path, tmp_path: Path, write_case: Callable[..., None]
-) -> None:
+def test_a_case_that_lacks_a_channel_is_left_out(source: Path, tmp_path: Path, write_case: Callable[..., None]) -> None:
     for case in ("a_1", "a_2", "b"):
         write_case(3, images=[source / "nifti" / case / f"{case}_t1.nii.gz"])
     images = {"flair": IMAGE, "t1": IMAGE.replace("flair", "t1")}
@@ -149,7 +147,10 @@ def test_several_raters_become_several_label_columns(source: Path, tmp_path: Pat
         ({"key": "site"}, r"expected an? id.*in column 'site'|expected each id once in column 'site'"),
         ({"key": "age", "patient": None}, r"expected an id in column 'age' of each row, got an empty cell in line 5"),
         ({"table": Path("people.csv")}, r"people\.csv: expected a CSV file, got none"),
-        ({"images": {"flair": "nifti/{case_id}/x.nii"}}, r"expected files that fit 'nifti/\{case_id\}/x\.nii', got none"),
+        (
+            {"images": {"flair": "nifti/{case_id}/x.nii"}},
+            r"expected files that fit 'nifti/\{case_id\}/x\.nii', got none",
+        ),
         ({"modalities": {"t1": "MR"}}, r"--modality t1: expected one of the channels \['flair'\]"),
         ({"table": None}, r"--key: expected --table to say where the column stands"),
         ({"continuous": {"age": (65.0, 40.0)}}, r"--continuous age: .*bins must rise"),
@@ -172,7 +173,9 @@ def test_a_key_that_fits_no_case_names_both_sides(source: Path, tmp_path: Path) 
 
 def test_an_existing_cohort_is_kept_unless_asked(source: Path, tmp_path: Path) -> None:
     import_cohort(source, tmp_path / "cohort", options())
-    with pytest.raises(InputError, match=r"expected no cohort there yet, got one; choose another -o, or add --overwrite"):
+    with pytest.raises(
+        InputError, match=r"expected no cohort there yet, got one; choose another -o, or add --overwrite"
+    ):
         import_cohort(source, tmp_path / "cohort", options())
     import_cohort(source, tmp_path / "cohort", options(name="again"), overwrite=True)
     assert load_cohort(tmp_path / "cohort").config.name == "again"

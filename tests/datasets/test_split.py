@@ -154,7 +154,9 @@ def test_an_existing_split_is_kept_unless_asked(make: Make) -> None:
 def test_the_same_scan_under_two_patients_is_refused(make: Make) -> None:
     folder = make(people(8))
     (folder / "c5.nii").write_bytes((folder / "c1.nii").read_bytes())
-    with pytest.raises(InputError, match=r"c5\.nii: expected scans of its own for patient 'p5', got the voxels of .*c1\.nii"):
+    with pytest.raises(
+        InputError, match=r"c5\.nii: expected scans of its own for patient 'p5', got the voxels of .*c1\.nii"
+    ):
         split(folder, folds=2)
     assert not (folder / "split.csv").exists()
     # Under one patient the copy may stay.

@@ -253,7 +253,7 @@ def _show_import(result: "ImportResult") -> None:
     head = f"{config.name}: {len(cohort.cases)} cases of {len(cohort.patients)} patients, {labelled} with a label"
     _say([head, "channels: " + ", ".join(f"{name} ({c.modality})" for name, c in config.channels.items())])
     if config.nominal_spacing:
-        _say(["voxel sizes are nominal: everything is given in voxels, nothing in mm or ml"])
+        _say(["voxel sizes are nominal: everything is given in voxels"])
     if result.mapping:
         files = [str(item.files) if item.files is not None else "not counted" for item in result.mapping]
         rows = [(m.value, m.class_name, m.index, n) for m, n in zip(result.mapping, files, strict=True)]
@@ -294,15 +294,18 @@ def _show_check(result: "CheckResult", repairs: Sequence[dict[str, str]], failur
 
 
 def _show_description(description: "Description") -> None:
-    size = "voxel sizes are nominal" if description.nominal_spacing else "voxel sizes in mm"
+    nominal = all(summary.spacings_mm is None for summary in description.channels)
+    size = "voxel sizes are nominal" if nominal else "voxel sizes in mm"
     head = f"{description.cohort}: {description.cases} cases of {description.patients} patients"
     _say([f"{head}, {description.labelled} with a label; {size}; smallest - median - largest:"])
-    rows = []
+    rows: list[Sequence[object]] = []
     for summary in description.channels:
         spacings = summary.spacings_mm or (None, None, None)
         for axis, count, spacing in zip("ijk", summary.sizes, spacings, strict=True):
-            rows.append((f"{summary.channel} ({summary.modality}) {axis}", _spread(count), _spread(spacing)))
-    _table("Sizes and spacings", ("channel, axis", "voxels", "spacing, mm"), rows)
+            sides = () if nominal else (_spread(spacing),)
+            rows.append((f"{summary.channel} ({summary.modality}) {axis}", _spread(count), *sides))
+    heads = ("channel, axis", "voxels") if nominal else ("channel, axis", "voxels", "spacing, mm")
+    _table("Sizes" if nominal else "Sizes and spacings", heads, rows)
     percents = [list(summary.intensities) for summary in description.channels][:1]
     if percents:
         values = [(s.channel, *(f"{value:.5g}" for value in s.intensities.values())) for s in description.channels]

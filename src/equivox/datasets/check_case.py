@@ -22,7 +22,7 @@ QUANTILES = np.linspace(0, 1, 201)
 """The quantiles of the intensities that are kept of each image; pooled, they describe the cohort."""
 
 # An image is sampled evenly down to about so many voxels before its quantiles are taken.
-_SAMPLE = 2_000_000
+_SAMPLE = 200_000
 # Smaller or larger voxel sides, in millimetres, hardly come from a clinical scanner.
 _PLAUSIBLE_MM = (0.05, 20.0)
 
@@ -157,7 +157,7 @@ def examine_case(job: tuple[Case, CohortConfig]) -> CaseFindings:
             images[channel] = _image_findings(path, volume)
             problems += _image_problems(about, images[channel], config, channel)
             problems += _repair_notes(about, volume)
-    problems += _channel_problems(case, images)
+    problems += _channel_problems(case, images, config)
     for rater, path in case.labels.items():
         about = _About(case.case_id, f"label:{rater}" if rater else "label", path)
         volume = _read(read_label_map, about, problems)
@@ -214,7 +214,8 @@ def problem_of_error(path: Path, message: str, case_id: str | None = None, colum
 def _image_findings(path: Path, volume: Volume) -> ImageFindings:
     array = volume.array
     values = array.ravel()
-    quantiles = np.quantile(values[:: max(1, values.size // _SAMPLE)], QUANTILES).astype(np.float64)
+    sample = np.sort(values[:: max(1, values.size // _SAMPLE)])
+    quantiles = sample[np.rint(QUANTILES * (sample.size - 1)).astype(int)].astype(np.float64)
     # The sample must not miss the ends: a constant image and the range of a CT are told by them.
     quantiles[0], quantiles[-1] = values.min(), values.max()
     return ImageFindings(
@@ -234,11 +235,11 @@ def _label_findings(path: Path, volume: Volume) -> LabelFindings:
 
 
 def _hash(array: Shaped[np.ndarray, "*shape"]) -> str:
-    """Hash shape and values; a whole number has the same hash whatever type it was stored in."""
-    digest = hashlib.sha256(str(array.shape).encode())
-    # Slab by slab, so that the conversion never doubles the memory.
+    """Hash shape and values. The readers choose the dtype by the values, so that storage and compression do not count."""
+    digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
+    # Slab by slab: one slab at a time is copied into C order, whatever the order of the array.
     for slab in np.moveaxis(array, -1, 0):
-        digest.update(np.ascontiguousarray(slab, dtype=np.float64).tobytes())
+        digest.update(np.ascontiguousarray(slab).data)
     return digest.hexdigest()
 
 
@@ -267,7 +268,7 @@ def _spacing_problems(about: _About, image: ImageFindings, config: CohortConfig)
     return []
 
 
-def _channel_problems(case: Case, images: Mapping[str, ImageFindings]) -> list[Problem]:
+def _channel_problems(case: Case, images: Mapping[str, ImageFindings], config: CohortConfig) -> list[Problem]:
     """Compare each channel with the first one."""
     if not images:
         return []
@@ -285,7 +286,8 @@ def _channel_problems(case: Case, images: Mapping[str, ImageFindings]) -> list[P
         if not known and image.grid.shape == reference.grid.shape:
             continue
         if known and overlap(image.grid, reference.grid):
-            what = f"grid {describe_grid(image.grid)} differs from {describe_grid(reference.grid)} of channel '{first}'"
+            one, other = (describe_grid(grid, nominal=config.nominal_spacing) for grid in (image.grid, reference.grid))
+            what = f"grid {one} differs from {other} of channel '{first}'"
             todo = f"nothing: it is resampled onto '{first}' when cases are prepared"
             problems.append(about.problem("note", what, todo))
         else:
@@ -331,9 +333,10 @@ def _label_geometry_problems(
             about.problem("error", what, f"put '{fitting[0]}' first in cohort.yaml, or take the label of '{first}'")
         ]
     if grid.shape != image.grid.shape:
-        what = f"grid {describe_grid(grid)} differs from {describe_grid(image.grid)} of image '{first}'"
+        one, other = (describe_grid(each, nominal=config.nominal_spacing) for each in (grid, image.grid))
+        what = f"grid {one} differs from {other} of image '{first}'"
         return [about.problem("error", what, "export the label on the grid of the image")]
-    off = f"{grid.distance_mm(image.grid):.3g} mm off image '{first}'"
+    off = f"{describe_distance(grid, image.grid, nominal=config.nominal_spacing)} off image '{first}'"
     if codes == wanted or _says_nothing(grid):
         todo = "if it was drawn on that image, --fix copies the image's geometry into a copy of the label"
         return [about.problem("repairable", f"same shape, but its corners are {off}", todo, "copy_geometry")]
@@ -359,6 +362,12 @@ def overlap(one: Grid, other: Grid) -> bool:
     return bool((np.maximum(*lows) < np.minimum(*highs)).all())
 
 
-def describe_grid(grid: Grid) -> str:
-    """Write a grid as text: ``256 x 256 x 20 of 1 x 1 x 5 mm``."""
-    return f"{times(grid.shape)} of {times(grid.spacing_mm)} mm"
+def describe_grid(grid: Grid, *, nominal: bool) -> str:
+    """Write a grid as text: ``256 x 256 x 20 of 1 x 1 x 5 mm``, without the unit where voxel sizes are nominal."""
+    return f"{times(grid.shape)} of {times(grid.spacing_mm)}" + ("" if nominal else " mm")
+
+
+def describe_distance(one: Grid, other: Grid, *, nominal: bool) -> str:
+    """Write how far the corners of two grids of one shape lie apart: in voxels where voxel sizes are nominal."""
+    distance = one.distance_mm(other)
+    return f"{distance / min(other.spacing_mm):.3g} voxels" if nominal else f"{distance:.3g} mm"

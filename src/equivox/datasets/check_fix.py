@@ -8,7 +8,7 @@ import pandas as pd
 
 from equivox.atomic import atomic_path
 from equivox.datasets.check import CheckResult
-from equivox.datasets.check_case import Problem, Repair
+from equivox.datasets.check_case import Problem, Repair, describe_distance
 from equivox.datasets.cohort import TABLE_NAME, Cohort, row_faults, save_cohort, stored_path
 from equivox.errors import InputError
 from equivox.parallel import map_cases
@@ -44,6 +44,7 @@ class _Job:
     source: Path
     reference: Path
     target: Path
+    nominal: bool
 
 
 def fix_cohort(
@@ -106,6 +107,7 @@ def _job(cohort: Cohort, problem: Problem) -> _Job:
         source=case.labels[column.removeprefix("label").removeprefix(":")],
         reference=case.images[next(iter(cohort.config.channels))],
         target=cohort.folder / FIXED_FOLDER / f"{case.case_id}_{column.replace(':', '_').replace(' ', '_')}.nii.gz",
+        nominal=cohort.config.nominal_spacing,
     )
 
 
@@ -114,19 +116,14 @@ def _repair(job: _Job) -> str:
     if job.target == job.source:
         msg = f"{job.source}: expected a file that was not repaired before, got a copy of ours; mend it by hand"
         raise InputError(msg)
-    return _place_label(job.source, job.target, job.reference, turn=job.repair == "turn_axes")
-
-
-def _place_label(source: Path, target: Path, image: Path, *, turn: bool) -> str:
-    label, grid = read_label_map(source), read_grid(image)
-    codes = axis_codes(grid.affine)
-    off = label.grid.distance_mm(grid) if label.grid.shape == grid.shape else None
-    before = axis_codes(label.affine)
-    placed = reorient(label, codes) if turn else label
-    write_label_map(placed.array[0], image, target)
-    if turn:
-        return f"axes turned from {before} to {codes}"
-    return f"geometry of {image.name} copied; the corners were {off:.3g} mm off"
+    label, grid = read_label_map(job.source), read_grid(job.reference)
+    if job.repair == "turn_axes":
+        codes = axis_codes(grid.affine)
+        write_label_map(reorient(label, codes).array[0], job.reference, job.target)
+        return f"axes turned from {axis_codes(label.affine)} to {codes}"
+    off = describe_distance(label.grid, grid, nominal=job.nominal)
+    write_label_map(label.array[0], job.reference, job.target)
+    return f"geometry of {job.reference.name} copied; the corners were {off} off"
 
 
 def _append(path: Path, records: Sequence[RepairRecord]) -> None:
