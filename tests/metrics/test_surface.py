@@ -10,7 +10,7 @@ import torch
 from equivox.errors import InputError
 from equivox.metrics import surface_search
 from equivox.metrics.surface import HD95_CONVENTIONS, check_convention, surface_scores
-from equivox.metrics.surface_elements import cell_codes, element_tables, surface_elements
+from equivox.metrics.surface_elements import average_with_neighbours, cell_codes, element_tables, surface_elements
 from equivox.metrics.surface_search import SurfaceSearch
 
 with warnings.catch_warnings():
@@ -230,18 +230,68 @@ def test_the_distance_map_leads_to_the_elements_that_the_tree_finds(monkeypatch:
     assert expected.assd_mm <= followed.assd_mm <= expected.assd_mm * 1.005
 
 
-def test_far_elements_between_two_structures_are_found_although_the_map_has_a_crest() -> None:
-    # A bar runs from one of two single voxels to the other: half way the distance map has no slope.
-    one, other = np.zeros((2, 3, 3, 61), dtype=bool)
-    one[1, 1, :] = True
-    other[1, 1, [0, 60]] = True
+def test_far_elements_are_found_although_the_map_has_crests(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Between scattered voxels the map has crests, from which no slope leads to the nearest of them.
+    one, other = random_masks((24, 22, 20), 7, 0.002)
+    one[:] = True
+    spacing = (1.0, 1.5, 2.0)
     codes = cell_codes(one), cell_codes(other)
-    first, second = (surface_elements(code, (1.0, 1.0, 1.0)) for code in codes)
-    search = SurfaceSearch(second, codes[1], (1.0, 1.0, 1.0))
+    first, second = (surface_elements(code, spacing) for code in codes)
     expected = np.linalg.norm(first.centroids_mm[:, None] - second.centroids_mm, axis=2).min(axis=1)
-    followed, _ = search._follow_map(first.centroids_mm, first.nodes_mm, first.cell)
-    np.testing.assert_allclose(followed, expected, rtol=1e-9)
-    np.testing.assert_allclose(search.nearest(first).distance_mm, expected, rtol=1e-9)
+    search = SurfaceSearch(second, codes[1], spacing)
+    np.testing.assert_allclose(search.nearest(first).distance_mm, expected)
+    asked: list[int] = []
+    query = surface_search._query
+    monkeypatch.setattr(surface_search, "_query", lambda tree, points: asked.append(len(points)) or query(tree, points))
+    followed, neighbour = search._follow_map(first.centroids_mm, first.nodes_mm, first.cell)
+    np.testing.assert_allclose(np.linalg.norm(first.centroids_mm - second.centroids_mm[neighbour], axis=1), followed)
+    assert (followed >= expected - 1e-9).all()
+    assert (followed - expected).max() < 4 / 3 * np.linalg.norm(spacing)
+    assert (followed - expected).mean() < 0.02
+    assert 0 < sum(asked) < 0.2 * len(expected)
+
+
+def test_pooling_takes_one_percentile_of_both_surfaces_by_hand() -> None:
+    # The surface of the large cube lies far from the small one inside; 95 % of both areas together reach less far
+    # than 95 % of the large surface alone, and farther than 95 % of the small one.
+    large, small = np.zeros((2, 21, 21, 21), dtype=bool)
+    large[1:20, 1:20, 1:20] = small[8:13, 8:13, 8:13] = True
+    codes = cell_codes(large), cell_codes(small)
+    first, second = (surface_elements(code, (1.0, 1.0, 1.0)) for code in codes)
+    distances, areas = [], []
+    for elements, others in ((first, second), (second, first)):
+        apart = np.linalg.norm(elements.centroids_mm[:, None] - others.centroids_mm, axis=2).min(axis=1)
+        distances.append(average_with_neighbours(apart, elements, 2))
+        areas.append(elements.areas_mm)
+    pooled = np.repeat(np.concatenate(distances), np.round(1000 * np.concatenate(areas)).astype(int))
+    expected = float(np.quantile(pooled, 0.95, method="inverted_cdf"))
+    scores = {
+        way: surface_scores(large, small, (1.0, 1.0, 1.0), tolerance_mm=1.0, hd95=way) for way in HD95_CONVENTIONS
+    }
+    assert scores["pooled"].hd95_mm == pytest.approx(expected, rel=1e-3)
+    assert scores["pooled"].hd95_mm < scores["directed_max"].hd95_mm
+    assert scores["pooled"].assd_mm == scores["directed_max"].assd_mm
+
+
+def test_averaging_weighs_by_area_by_hand() -> None:
+    # A line of three pixels of 2 x 2 mm: 4 segments of hypot(1, 1) at its ends and 4 of 2 mm along its sides.
+    elements = surface_elements(cell_codes(np.ones((1, 3), dtype=bool)), (2.0, 2.0))
+    short, long = math.hypot(1, 1), 2.0
+    np.testing.assert_allclose(elements.areas_mm, [short, long, long, short] * 2)
+    values = np.array([8.0, 0, 0, 0, 0, 0, 0, 0])
+    averaged = average_with_neighbours(values, elements, 1)
+    # The first meets the second along the side and the fifth at its own end of the line.
+    expected = [
+        8 * short / (2 * short + long),
+        8 * short / (short + 2 * long),
+        0,
+        0,
+        8 * short / (2 * short + long),
+        0,
+        0,
+        0,
+    ]
+    np.testing.assert_allclose(averaged, expected)
 
 
 def test_an_empty_mask_and_an_unknown_convention_are_refused() -> None:
