@@ -56,6 +56,8 @@ def evaluate(
     ] = "penalise",
     hd95: Annotated[str, typer.Option(help="Convention of HD95: directed_max or pooled.")] = "directed_max",
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
+    bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,
+    permutation_draws: Annotated[int, typer.Option(help="Permutations behind each test.", min=199)] = 9999,
     workers: Annotated[int, typer.Option(help="Processes that score cases.", min=1)] = 1,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring predictions on another grid onto the reference's, and say so.")
@@ -78,7 +80,15 @@ def evaluate(
     from equivox.pipelines.evaluate import EvaluateOptions
     from equivox.pipelines.evaluate import evaluate as run_evaluation
 
-    values = {"tolerance": tolerance, "margin": margin, "empty": empty, "hd95": hd95, "seed": seed}
+    values = {
+        "tolerance": tolerance,
+        "margin": margin,
+        "empty": empty,
+        "hd95": hd95,
+        "seed": seed,
+        "bootstrap_draws": bootstrap_draws,
+        "permutation_draws": permutation_draws,
+    }
     evaluation = run_evaluation(
         out,
         predictions=predictions,

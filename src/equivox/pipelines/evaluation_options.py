@@ -34,6 +34,6 @@ class EvaluateOptions(Options):
     failure_threshold: float = Field(default=0.5, ge=0, le=1)
     minimum_group: int = Field(default=10, ge=5)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    bootstrap_draws: int = Field(default=4999, ge=999)
-    permutation_draws: int = Field(default=9999, ge=999)
+    bootstrap_draws: int = Field(default=4999, ge=199)
+    permutation_draws: int = Field(default=9999, ge=199)
     seed: int = Field(default=0, ge=0)
