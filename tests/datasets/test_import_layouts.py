@@ -267,11 +267,3 @@ def test_a_cohort_folder_needs_no_import(nnunet: Path, tmp_path: Path) -> None:
     import_cohort(nnunet, tmp_path / "c")
     with pytest.raises(InputError, match=r"got a cohort folder already; use it as it is"):
         find_layout(tmp_path / "c", options())
-
-
-def test_workers_change_nothing(nnunet: Path, tmp_path: Path) -> None:
-    given = options(classes={1: "tumour"})
-    one = import_cohort(nnunet, tmp_path / "c", given, workers=1)
-    two = import_cohort(nnunet, tmp_path / "d", given, workers=2)
-    assert one.mapping == two.mapping
-    assert [item.files for item in two.mapping] == [2, 2]

@@ -84,12 +84,6 @@ def test_the_same_seed_repeats_and_another_differs(make: Make) -> None:
     assert split(folder, seed=2, overwrite=True).folds != first.folds
 
 
-def test_the_split_does_not_depend_on_the_workers(make: Make) -> None:
-    folder = make(people(12))
-    one = split(folder, folds=3)
-    assert split(folder, folds=3, workers=2, overwrite=True).folds == one.folds
-
-
 def test_folds_differ_by_one_patient_at_most(make: Make) -> None:
     result = split(make(people(18)), folds=5, test=0.2)
     # round(3.6) = 4 for testing, 14 in five folds: 3, 3, 3, 3, 2.

@@ -235,7 +235,7 @@ def _label_findings(path: Path, volume: Volume) -> LabelFindings:
 
 
 def _hash(array: Shaped[np.ndarray, "*shape"]) -> str:
-    """Hash shape and values. The readers choose the dtype by the values, so that storage and compression do not count."""
+    """Hash shape and values; the readers choose the dtype by the values, so storage and compression do not count."""
     digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
     # Slab by slab: one slab at a time is copied into C order, whatever the order of the array.
     for slab in np.moveaxis(array, -1, 0):
