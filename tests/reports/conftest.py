@@ -44,7 +44,7 @@ def make_example(
     overlays: bool = True,
     seed: int = 0,
 ) -> Example:
-    """Return an evaluation of made-up scores: a second of each five patients has two scans, some structures are empty."""
+    """Return an evaluation of made-up scores: one of five patients has two scans, and some structures are empty."""
     attributes = ATTRIBUTES if attributes is None else attributes
     rng = np.random.default_rng(seed)
     cases = _cases(rng, patients, voxels, classes, attributes, case_names)
@@ -90,14 +90,14 @@ def make_example(
                 one: int(((cases["class"] == one) & (cases["outcome"] == "both_empty")).sum()) for one in classes
             },
             "missed": {one: int(((cases["class"] == one) & (cases["outcome"] == "missed")).sum()) for one in classes},
-            "false_positive": {one: 1 for one in classes},
+            "false_positive": dict.fromkeys(classes, 1),
             "repairs": [{"case_id": "case_004", "repair": "the sform was not orthonormal; the qform was used"}],
             "unknown_group": {
                 one: int(cases.drop_duplicates("patient_id")[f"attribute:{one}"].isna().sum()) for one in attributes
             },
         },
         "methods": {
-            "unit": "The unit of inference is the patient: scores are averaged over classes, then over a patient's cases.",
+            "unit": "The patient is the unit: scores are averaged over classes, then over a patient's cases.",
             "intervals": "Bootstrap-t over patients.",
             "tests": {"contrasts": "Studentised permutation, maximum statistic.", "draws": 9999, "adjusted": None},
             "references": ["Tian et al., FairSeg, ICLR 2024", "Efron, Annals of Statistics 1979"],
@@ -267,11 +267,15 @@ def _attribute(rows, patients, name, names, shares, answer) -> dict[str, Any]:
     chosen = min(contrasts, key=lambda one: one["difference"], default=None)
     keys = ("group", "difference", "low", "high", "p_adjusted", "detectable_gap")
     told = {key: None if chosen is None else chosen[key] for key in keys}
+    span = "(simultaneous 95 % interval {low:+.2f} to {high:+.2f}, adjusted p = .042)"
     words = {
-        "difference": "Evidence of a difference: '{group}' scores {size:.2f} lower in mean Dice than the rest (simultaneous 95 % interval {low:+.2f} to {high:+.2f}, adjusted p < .001).",
-        "ruled_out": "A difference larger than 0.05 is ruled out: every group's difference to the rest lies inside -0.05 to 0.05.",
-        "no_evidence": "No evidence of a difference: '{group}' scores {size:.2f} lower than the rest (simultaneous 95 % interval {low:+.2f} to {high:+.2f}, adjusted p = .42). The smallest gap we could have seen is {detectable_gap:.2f}; a smaller one may be there.",
-        "cannot_say": "Cannot say: fewer than 10 patients in 'Delft' (4). To see a gap of 0.1, about 30 patients of it would be needed, the rest growing alike.",
+        "difference": f"Evidence of a difference: '{{group}}' scores {{size:.2f}} lower than the rest {span}.",
+        "ruled_out": "A difference larger than 0.05 is ruled out: every group's difference lies inside -0.05 to 0.05.",
+        "no_evidence": (
+            f"No evidence of a difference: '{{group}}' scores {{size:.2f}} lower than the rest {span}. The smallest "
+            "gap we could have seen is {detectable_gap:.2f}; a smaller one may be there."
+        ),
+        "cannot_say": "Cannot say: fewer than 10 patients in 'Delft' (4). About 30 of it would be needed.",
     }
     sentence = (
         words[answer].format(size=abs(told["difference"]), **told)
@@ -307,10 +311,11 @@ def _attribute(rows, patients, name, names, shares, answer) -> dict[str, Any]:
 
 
 def _intersection(rows, patients, one: str, two: str) -> dict[str, Any]:
-    groups = []
+    groups: list[dict[str, Any]] = []
     for first in rows[f"attribute:{one}"].dropna().unique():
         for second in rows[f"attribute:{two}"].dropna().unique():
-            groups.append(_group(rows, patients, _members(rows, **{one: first, two: second}), f"{first} × {second}"))
+            members = _members(rows, **{one: first, two: second})
+            groups.append(_group(rows, patients, members, f"{first} × {second}"))
     return {"name": f"{one} × {two}", "groups": [group for group in groups if group["patients"]]}
 
 

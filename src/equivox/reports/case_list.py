@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equivox.reports.numbers import METRICS, decimals, metric_unit, number, size_word, unit_text
+from equivox.reports.numbers import METRICS, Number, decimals, metric_unit, number, size_word, unit_text
 
 ATTRIBUTE: Final = "attribute:"
 OUTCOMES: Final = {
@@ -68,7 +68,7 @@ def hover_lines(listed: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, 
     return {"id": listed["case_id"].tolist(), "heads": list(columns), "values": list(columns.values())}
 
 
-def score_text(metric: str, value: float, settings: Mapping[str, Any]) -> str:
+def score_text(metric: str, value: Number, settings: Mapping[str, Any]) -> str:
     """Write the score of one case with its unit."""
     if metric == "volume_error":
         return size_text(value, settings)
@@ -77,7 +77,7 @@ def score_text(metric: str, value: float, settings: Mapping[str, Any]) -> str:
     return f"{text} {unit}" if unit and pd.notna(value) else text
 
 
-def size_text(value: float, settings: Mapping[str, Any]) -> str:
+def size_text(value: Number, settings: Mapping[str, Any]) -> str:
     """Write the volume or area of one structure with its unit."""
     unit = str(settings["volume_unit"])
     text = number(value, 0 if unit == "voxels" else decimals("volume", value))

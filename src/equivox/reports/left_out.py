@@ -9,6 +9,7 @@ _OUTCOME_LABELS: Final = {
     "both_empty": "In neither mask",
     "missed": "Missed",
     "false_positive": "Found where there is none",
+    "no_prediction": "Without a prediction",
 }
 
 
@@ -66,6 +67,9 @@ def ledger(left_out: Mapping[str, Any]) -> list[Ledger]:
     for name, count in unknown.items():
         words = f"patient{'' if count == 1 else 's'} of unknown group, in the overall mean only"
         items.append(Ledger(f"Unknown {name}", _count(count), words))
+    for name, patients in left_out.get("conflicting_groups", {}).items():
+        words = f"patient{'' if len(patients) == 1 else 's'} of several groups"
+        items.append(_listed(f"Conflicting {name}", [(str(one),) for one in patients], words, ("Patient",)))
     return items
 
 
@@ -76,11 +80,9 @@ def empty_masks(summary: Mapping[str, Any]) -> EmptyMasks:
     classes = [str(name) for name in summary["cohort"]["classes"]]
     counts = [[left_out[key].get(name, 0) for key in outcomes] for name in classes]
     rows = [[name, *map(_count, row)] for name, row in zip(classes, counts, strict=True)]
-    policy = summary["settings"].get("empty_policy", "")
-    words = (
-        f"A structure can be missing from the reference, from the prediction or from both. The policy here is '{policy}'; "
-        "the methods say what each metric then scores. Counts are structures: one class of one case."
-    )
+    told = (summary.get("methods") or {}).get("empty_masks") or ""
+    policy = summary["settings"].get("empty_policy")
+    words = f"The policy here is '{policy}'. {told} Counts are structures: one class of one case."
     return EmptyMasks(words, ("Class", *(_OUTCOME_LABELS[key] for key in outcomes)), rows if outcomes else [])
 
 

@@ -7,6 +7,9 @@ from typing import Any, Final, Literal
 
 MISSING: Final = "–"
 
+Number = float | int
+"""Counts and whole values come as integers from JSON."""
+
 MetricKind = Literal["fraction", "distance", "volume"]
 
 
@@ -104,7 +107,7 @@ def size_word(settings: Mapping[str, Any]) -> str:
     return "area" if settings["volume_unit"] == "mm2" else "volume"
 
 
-def decimals(kind: MetricKind, value: float | None, low: float | None = None, high: float | None = None) -> int:
+def decimals(kind: MetricKind, value: Number | None, low: Number | None = None, high: Number | None = None) -> int:
     """Return the decimals that the interval supports; without one, those that the size of the value suggests.
 
     A fraction has three decimals where its interval is narrower than 0.02, else two. A distance or volume has as many
@@ -143,7 +146,7 @@ def number(value: float | int | None, places: int) -> str:
     return text.replace("-", "−")
 
 
-def signed(value: float | None, places: int) -> str:
+def signed(value: Number | None, places: int) -> str:
     """Write a difference, with its sign.
 
     Example:
@@ -154,7 +157,7 @@ def signed(value: float | None, places: int) -> str:
     return f"+{text}" if value is not None and value > 0 and any(digit in text for digit in "123456789") else text
 
 
-def p_value(value: float | None) -> str:
+def p_value(value: Number | None) -> str:
     """Write a p-value with no more digits than a permutation test supports.
 
     Example:
@@ -166,7 +169,7 @@ def p_value(value: float | None) -> str:
     return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
 
-def interval(low: float | None, high: float | None, places: int, *, sign: bool = False) -> str:
+def interval(low: Number | None, high: Number | None, places: int, *, sign: bool = False) -> str:
     """Write an interval, or nothing where there is none.
 
     Example:

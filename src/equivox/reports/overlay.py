@@ -182,19 +182,19 @@ def outline(mask: Bool[np.ndarray, "x y"]) -> str:
         >>> outline(np.array([[True]]))
         'M0 0h1v1h-1z'
     """
-    padded = np.pad(mask, 1).astype(np.int8)
+    padded = np.pad(mask, 1)
     ahead: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
-    def add(xs: Any, ys: Any, step: tuple[int, int], start: tuple[int, int]) -> None:
-        for x, y in zip((xs + start[0]).tolist(), (ys + start[1]).tolist(), strict=True):
-            ahead.setdefault((x, y), []).append(step)
-
     # Each edge runs with its voxel on the right: the upper one to the right, the right one down, and so on.
-    inner = padded[1:-1, 1:-1]
-    add(*np.nonzero((inner == 1) & (padded[1:-1, :-2] == 0)), step=(1, 0), start=(0, 0))
-    add(*np.nonzero((inner == 1) & (padded[2:, 1:-1] == 0)), step=(0, 1), start=(1, 0))
-    add(*np.nonzero((inner == 1) & (padded[1:-1, 2:] == 0)), step=(-1, 0), start=(1, 1))
-    add(*np.nonzero((inner == 1) & (padded[:-2, 1:-1] == 0)), step=(0, -1), start=(0, 1))
+    inside = padded[1:-1, 1:-1]
+    for outside, start, step in (
+        (padded[1:-1, :-2], (0, 0), (1, 0)),
+        (padded[2:, 1:-1], (1, 0), (0, 1)),
+        (padded[1:-1, 2:], (1, 1), (-1, 0)),
+        (padded[:-2, 1:-1], (0, 1), (0, -1)),
+    ):
+        for x, y in np.argwhere(inside & ~outside).tolist():
+            ahead.setdefault((x + start[0], y + start[1]), []).append(step)
     paths = []
     while ahead:
         paths.append(_loop(ahead, next(iter(ahead))))
@@ -202,7 +202,7 @@ def outline(mask: Bool[np.ndarray, "x y"]) -> str:
 
 
 def window_of(image: Real[np.ndarray, "i j k"]) -> tuple[float, float]:
-    """Return percentiles 1 and 99 of an image, leaving out its lowest value: the air around a head would else decide."""
+    """Return percentiles 1 and 99 of an image without its lowest value: the air around a head would else decide."""
     # Some 100,000 voxels tell the percentiles as well as all do.
     steps = [max(1, round(length / 48)) for length in image.shape]
     values = image[:: steps[0], :: steps[1], :: steps[2]].astype(np.float64)
@@ -241,7 +241,7 @@ def ct_window_table(low: float, high: float) -> list[float]:
 
 @dataclass(frozen=True)
 class _View:
-    """How a case is turned: source axes of (right, down, through), flips of the plane, a voxel's sides in sheet units."""
+    """How a case is turned: source axes of (right, down, through), flips of the plane, a voxel's sides on the sheet."""
 
     axes: tuple[int, int, int]
     flipped: tuple[bool, bool]
@@ -253,8 +253,9 @@ def _view(case: OverlayCase) -> _View:
     through = _slice_axis(case)
     plane = [axis for axis in range(3) if axis != through]
     codes = case.orientation
+    sides: tuple[str, ...] = ()
     if codes is None:
-        axes, flipped, sides = (plane[0], plane[1], through), (False, False), ()
+        axes, flipped = (plane[0], plane[1], through), (False, False)
     else:
         # Right-left runs to the right before anterior-posterior does; superior-inferior always runs down.
         plane.sort(key=lambda axis: _TO_SCREEN[codes[axis]][1])
@@ -278,7 +279,7 @@ def _slice_axis(case: OverlayCase) -> int:
 
 def _turned(array: Any, view: _View) -> Any:
     turned = np.transpose(array, view.axes)
-    return np.flip(turned, [axis for axis, flip in enumerate(view.flipped) if flip])
+    return np.flip(turned, tuple(axis for axis, flip in enumerate(view.flipped) if flip))
 
 
 def _crop(union: Bool[np.ndarray, "x y z"]) -> tuple[slice, slice]:

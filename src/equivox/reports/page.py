@@ -20,6 +20,7 @@ from equivox.reports.case_list import OUTCOMES, hover_lines, list_cases, metric_
 from equivox.reports.left_out import empty_masks, ledger
 from equivox.reports.numbers import METRICS, metric_text, metric_unit, number, size_word, unit_text
 from equivox.reports.overlay import CT_WINDOWS, OverlayCase, Sheet, ct_window_table, make_sheet
+from equivox.reports.plots import palette
 from equivox.reports.views import TableView, make_scales, table_view
 
 _MOST_LISTED: Final = 200
@@ -103,10 +104,12 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "empties": empty_masks(summary),
         "definitions": [_definition(key, settings) for key in METRICS],
         "methods": summary.get("methods") or {},
+        "hashes": [(name, str(value)) for name, value in (summary.get("inputs") or {}).items()],
+        "cite": _cite(summary),
         "settings_rows": [_setting(key, value, settings) for key, value in settings.items()],
         "contents": _contents(headline, others),
         "file_stem": re.sub(r"[^A-Za-z0-9]+", "-", summary["cohort"]["name"]).strip("-").lower()[:60] or "report",
-        "style": _asset("report.css"),
+        "style": _palette() + _asset("report.css"),
         "script": _asset("report.js"),
         "windows": _window_filters() if any(case.windows for case in gallery) else "",
         "hover_json": embedded_json(hover_lines(listed, settings)),
@@ -116,11 +119,11 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
 
 
 def embedded_json(value: Any) -> Markup:
-    """Return JSON that can stand inside a script element: nothing in it can end the element or open a comment.
+    r"""Return JSON that can stand inside a script element: nothing in it can end the element or open a comment.
 
     Example:
-        >>> str(embedded_json({"id": "</script><!--"}))
-        '{"id":"\\\\u003c/script\\\\u003e\\\\u003c!--"}'
+        >>> print(embedded_json({"id": "</script><!--"}))
+        {"id":"\u003c/script\u003e\u003c!--"}
     """
     text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
@@ -147,6 +150,13 @@ def _packed(cases: pd.DataFrame) -> str:
 
 def _asset(name: str) -> Markup:
     return Markup(files("equivox.reports").joinpath("templates", name).read_text(encoding="utf-8"))  # noqa: S704  our own
+
+
+def _palette() -> Markup:
+    light, dark = (
+        ":root{" + "".join(f"--{name}:{pair[which]};" for name, pair in palette().items()) + "}" for which in (0, 1)
+    )
+    return Markup(f"{light}@media screen and (prefers-color-scheme:dark){{{dark}}}\n")  # noqa: S704  our own
 
 
 def _words(key: str) -> str:
@@ -199,9 +209,9 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _verdict_lead(settings: Mapping[str, Any]) -> str:
     text = metric_text(settings["primary_endpoint"])
     return (
-        f"The rule was fixed before anything was scored: the endpoint is the patient's mean {text.label} over classes, the "
-        f"difference that matters is {settings['margin']:g}, and each group is compared with the rest in one family of "
-        f"tests over all attributes, with simultaneous {100 * settings['confidence']:g} % intervals."
+        f"The rule was fixed before anything was scored: the endpoint is the patient's mean {text.label} over classes, "
+        f"the difference that matters is {settings['margin']:g}, and each group is compared with the rest in one "
+        f"family of tests over all attributes, with simultaneous {100 * settings['confidence']:g} % intervals."
     )
 
 
@@ -218,6 +228,14 @@ def _setting(key: str, value: Any, settings: Mapping[str, Any]) -> tuple[str, st
     elif key == "volume_unit":
         written = unit_text(written)
     return _SETTING_WORDS.get(key, _words(key)), written
+
+
+def _cite(summary: Mapping[str, Any]) -> str:
+    subject = summary["model"].get("name") or "a segmentation model"
+    return (
+        f"Equity report of {subject} on {summary['cohort']['name']}, {str(summary['created'])[:10]}; "
+        f"made with equivox {summary['equivox_version']}."
+    )
 
 
 def _contents(headline: TableView | None, others: Sequence[TableView]) -> Iterator[tuple[str, str]]:
@@ -242,7 +260,7 @@ def _lowest(listed: pd.DataFrame, settings: Mapping[str, Any]) -> SimpleNamespac
         return SimpleNamespace(title="", heads=(), rows=[])
     rising = metric_text(primary).better == "high"
     ordered = listed.sort_values(primary, ascending=rising, na_position="last", kind="stable").head(_MOST_LISTED)
-    roles = listed["role"].nunique() > 1
+    roles = len(set(listed["role"])) > 1
     heads = ["Case", *(["Role"] if roles else []), f"Reference {size_word(settings)}"]
     heads += [metric_text(key).label for key in metrics] + ["Not plainly scored"]
     rows = []
@@ -255,7 +273,7 @@ def _lowest(listed: pd.DataFrame, settings: Mapping[str, Any]) -> SimpleNamespac
     title = (
         f"Every case, lowest mean {metric_text(primary).label} first ({len(listed):,})"
         if whole
-        else f"The {_MOST_LISTED} lowest of {len(listed):,} cases; all of them are in the case table that can be saved below"
+        else f"The {_MOST_LISTED} lowest of {len(listed):,} cases; all are in the case table that can be saved below"
     )
     return SimpleNamespace(title=title, heads=heads, rows=rows)
 
@@ -280,6 +298,7 @@ def _gallery_case(case: OverlayCase, place: int, cases: pd.DataFrame, settings: 
         number=place,
         case_id=case.case_id,
         rank=case.rank,
+        blank=bool(case.image.size and case.image.min() == case.image.max()),
         score=number(case.dice, 2),
         sheet=sheet,
         sides=list(zip(("left", "right", "top", "bottom"), sheet.sides, strict=False)),
@@ -294,10 +313,10 @@ def _gallery_case(case: OverlayCase, place: int, cases: pd.DataFrame, settings: 
 
 
 def _describe(sheet: Sheet) -> str:
-    shown = len(sheet.slices)
     return (
-        f"{_plural(shown, 'slice')} across axis {sheet.axis} of {sheet.axis_length}, from slice {sheet.slices[0].number} to "
-        f"{sheet.slices[-1].number}. The contours follow the edges of the voxels. The table below has the scores."
+        f"{_plural(len(sheet.slices), 'slice')} of {sheet.axis_length} across axis {sheet.axis}, from slice "
+        f"{sheet.slices[0].number} to {sheet.slices[-1].number}. "
+        "The contours follow the edges of the voxels. The table below has the scores."
     )
 
 

@@ -12,8 +12,11 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup, escape
 
+from equivox.reports.numbers import Number
+
 COLOURS: Final = 7
 _CUT: Final = 56
+_MANY: Final = 1200  # marks are then small and without a rim
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,11 @@ class Axis:
     ticks: tuple[float, ...]
     places: int
 
-    def share(self, value: float) -> float:
+    def share(self, value: Number) -> float:
         """Return where a value lies, in [0, 1] for what the axis holds."""
         return (value - self.low) / (self.high - self.low)
 
-    def percent(self, value: float) -> float:
+    def percent(self, value: Number) -> float:
         """Return where a value lies in percent of the axis, held within it."""
         return round(100 * min(1.0, max(0.0, self.share(value))), 2)
 
@@ -62,14 +65,14 @@ class DotRow:
     index: Sequence[int]
     score: Float[np.ndarray, " cases"]
     volume: Float[np.ndarray, " cases"]
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
-    median: float | None = None
+    mean: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    median: Number | None = None
 
 
 def nice_axis(
-    low: float, high: float, *, ticks: int = 5, floor: float | None = None, ceil: float | None = None
+    low: Number, high: Number, *, ticks: int = 5, floor: float | None = None, ceil: float | None = None
 ) -> Axis:
     """Return an axis with round ticks that holds `low` and `high`, within `floor` and `ceil`.
 
@@ -77,6 +80,7 @@ def nice_axis(
         >>> nice_axis(0.61, 0.93).ticks
         (0.6, 0.7, 0.8, 0.9, 1.0)
     """
+    low, high = float(low), float(high)
     if not high > low:
         low, high = low - 0.05, low + 0.05
     raw = (high - low) / max(1, ticks - 1)
@@ -101,7 +105,7 @@ def style_class(style: int | None) -> str:
     return "cu" if style is None else f"c{style % COLOURS}"
 
 
-def marker(style: int | None, radius: float) -> str:
+def marker(style: int | None, radius: Number) -> str:
     """Return a shape around the current point of a path, relative to it."""
     r = f"{radius:g}"
     d = f"{2 * radius:g}"
@@ -134,7 +138,7 @@ def key(style: int | None) -> Markup:
     )
 
 
-def interval_mark(axis: Axis, value: float | None, low: float | None, high: float | None, words: str) -> Markup:
+def interval_mark(axis: Axis, value: Number | None, low: Number | None, high: Number | None, words: str) -> Markup:
     """Return one row of a forest plot: a point with its interval on an axis that is as wide as the table's cell.
 
     A point without interval is hollow. What lies beyond the axis ends in an arrow.
@@ -160,7 +164,7 @@ def interval_mark(axis: Axis, value: float | None, low: float | None, high: floa
     return _markup("".join(parts))
 
 
-def _end(value: float, axis: Axis, place: float) -> str:
+def _end(value: Number, axis: Axis, place: float) -> str:
     if value < axis.low - 1e-9:
         shape = "M7-4l-7 4 7 4"
     elif value > axis.high + 1e-9:
@@ -189,9 +193,9 @@ def _tick_text(value: float, places: int, sign: bool = False) -> str:
     return ("−" if value < 0 else "+" if sign else "") + text
 
 
-_WIDTH: Final = 540
-_LEFT: Final = 8
-_RIGHT: Final = 12
+_WIDTH: Final = 540.0
+_LEFT: Final = 8.0
+_RIGHT: Final = 12.0
 
 
 def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, description: str) -> Markup:
@@ -204,8 +208,8 @@ def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, descr
         title: What a screen reader says first.
         description: What it says then.
     """
-    many = sum(len(row.index) for row in rows) > 1200
-    radius = 1.7 if many else 3.2
+    many = sum(len(row.index) for row in rows) > _MANY
+    radius = 1.6 if many else 3.2
     width = _WIDTH - _LEFT - _RIGHT
     body: list[str] = []
     top = 4.0
@@ -218,9 +222,9 @@ def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, descr
         middle = top + 20 + half
         count = f"{len(row.index):,} case{'' if len(row.index) == 1 else 's'}"
         body.append(
-            f'<text class="row" x="{_LEFT}" y="{top + 13:.0f}">{_short(row.name)}'
+            f'<text class="row" x="{_LEFT:g}" y="{top + 13:.0f}">{_short(row.name)}'
             f'<tspan class="n" dx="8">{count}</tspan></text>'
-            f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
+            f'<line class="rule" x1="{_LEFT:g}" x2="{_WIDTH - _RIGHT:g}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
         )
         body.append(_dots(row, xs, middle + offsets, radius))
         body.append(_summary_marks(row, axis, width, middle, half))
@@ -231,7 +235,7 @@ def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, descr
         for t in axis.ticks
     )
     foot = _bottom_axis([(axis.share(t), _tick_text(t, axis.places)) for t in axis.ticks], label, top, _LEFT, width)
-    return _figure("strip", top + 44, title, description, grid + "".join(body) + foot)
+    return _figure("strip many" if many else "strip", top + 44, title, description, grid + "".join(body) + foot)
 
 
 def _summary_marks(row: DotRow, axis: Axis, width: float, middle: float, half: float) -> str:
@@ -263,8 +267,9 @@ def scatter_plot(
         description: What it says then.
         height: Of the part with the dots.
     """
-    many = sum(len(row.index) for row in rows) > 1200
-    radius = 1.7 if many else 3.2
+    many = sum(len(row.index) for row in rows) > _MANY
+    radius = 1.6 if many else 3.2
+    height = 250.0 if many else height
     left, top = 46.0, 24.0
     volumes = np.concatenate([row.volume for row in rows]) if rows else np.zeros(0)
     held = volumes[np.isfinite(volumes) & (volumes > 0)]
@@ -278,7 +283,7 @@ def scatter_plot(
     parts = [f'<text class="label" x="0" y="12">{escape(labels[1])}</text>']
     for tick in axis.ticks:
         y = top + height * (1 - axis.share(tick))
-        parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - _RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{_tick_text(tick, axis.places)}</text>')
     for row in rows:
         shares = np.array([axis.share(value) for value in row.score.tolist()])
@@ -292,7 +297,7 @@ def scatter_plot(
     foot = _bottom_axis(marks, labels[0], top + height + 6, first, width)
     if some_empty:
         foot += f'<text x="{left + 14}" y="{top + height + 26:.0f}" text-anchor="middle">none</text>'
-    return _figure("scatter", top + height + 50, title, description, "".join(parts) + foot)
+    return _figure("scatter many" if many else "scatter", top + height + 50, title, description, "".join(parts) + foot)
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -347,7 +352,7 @@ def _short(name: str) -> str:
 
 def _figure(kind: str, height: float, title: str, description: str, body: str) -> Markup:
     return _markup(
-        f'<svg class="{kind}" viewBox="0 0 {_WIDTH} {height:.0f}" role="img">'
+        f'<svg class="{kind}" viewBox="0 0 {_WIDTH:g} {height:.0f}" role="img">'
         f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{body}</svg>"
     )
 

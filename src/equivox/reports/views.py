@@ -13,6 +13,7 @@ from equivox.reports import plots
 from equivox.reports.case_list import ATTRIBUTE
 from equivox.reports.numbers import (
     MetricKind,
+    Number,
     decimals,
     interval,
     metric_text,
@@ -36,7 +37,7 @@ _WIDEST_DIFFERENCE: Final = 0.5
 class Estimate:
     """A number with its interval, as text; `value` sorts it."""
 
-    value: float | None
+    value: Number | None
     text: str
     interval: str
     places: int
@@ -263,9 +264,9 @@ def _key_of(row: MetricRow, overall: Mapping[str, MetricRow]) -> str:
 
 def estimate(
     kind: MetricKind,
-    value: float | None,
-    low: float | None = None,
-    high: float | None = None,
+    value: Number | None,
+    low: Number | None = None,
+    high: Number | None = None,
     *,
     sign: bool = False,
     places: int | None = None,
@@ -288,7 +289,9 @@ def metric_row(key: str, class_name: str, record: Mapping[str, Any], settings: M
         unit=metric_unit(key, settings),
         class_name=class_name,
         mean=mean,
-        median=estimate(text.kind, record["median"], *median, sign=sign, places=None if median[0] is not None else mean.places),
+        median=estimate(
+            text.kind, record["median"], *median, sign=sign, places=None if median[0] is not None else mean.places
+        ),
         # The worst decile of a signed error is that of its size.
         worst_decile=estimate(
             text.kind, record["worst_decile"], *decile, places=None if decile[0] is not None else mean.places
@@ -327,7 +330,7 @@ def _attribute_view(
         for style, group in enumerate(attribute["groups"])
     ]
     verdict = attribute["verdict"]
-    dots, unplotted = _dot_rows(attribute, listed, settings["primary_endpoint"])
+    dots, unplotted = dot_rows(attribute, listed, settings["primary_endpoint"])
     contrasted = [row for row in rows if row.difference]
     named = [row for row in contrasted if row.name == verdict.get("group")]
     strip, scatter = (
@@ -435,7 +438,7 @@ def _spread_rows(spread: Mapping[str, Any], kind: MetricKind) -> list[SpreadRow]
     return rows
 
 
-def _dot_rows(attribute: Mapping[str, Any], listed: pd.DataFrame, primary: str) -> tuple[list[plots.DotRow], int]:
+def dot_rows(attribute: Mapping[str, Any], listed: pd.DataFrame, primary: str) -> tuple[list[plots.DotRow], int]:
     """Return the dots of each group, those of no known group last, and how many cases have no score."""
     column = f"{ATTRIBUTE}{attribute['name']}"
     if column not in listed or primary not in listed:
