@@ -291,7 +291,8 @@ def scale_in_place(channel: np.ndarray, intensity: IntensityPlan) -> None:
 
 def _tensor(array: np.ndarray, affine: Any) -> MetaTensor:
     return MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(array)), affine=torch.as_tensor(affine, dtype=torch.float64)
+        torch.from_numpy(np.require(array, requirements=["C", "W"])),
+        affine=torch.as_tensor(affine, dtype=torch.float64),
     )
 
 

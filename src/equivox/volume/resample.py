@@ -63,7 +63,7 @@ def resize(
         order: 0 nearest, 1 linear, 3 interpolating cubic B-spline; one for all axes, or one each.
 
     Returns:
-        float32. Where no side changes, the values are those of `array`.
+        float32; `array` itself where it is float32 and no side changes.
 
     Raises:
         ValueError: If a side of `shape` is not positive.
@@ -72,17 +72,20 @@ def resize(
         msg = f"expected a shape of positive sides, got {shape}"
         raise ValueError(msg)
     orders = (order, order, order) if isinstance(order, int) else order
-    image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    sides = tuple(image.shape[1:])
+    sides = array.shape[1:]
     changed = [axis for axis in range(3) if sides[axis] != shape[axis]]
+    if not changed:
+        return array.astype(np.float32, copy=False)
+    image = _tensor(array)
     if len(changed) > 1 and all(orders[axis] == 1 for axis in changed):
         linear: np.ndarray = _interpolate_linear(image, shape).numpy()
         return linear
     # What shrinks most goes first, so that the later axes have less to do.
     for axis in sorted(changed, key=lambda axis: shape[axis] / sides[axis]):
-        image = _resize_axis(image, axis + 1, shape[axis], orders[axis])
+        positions = (np.arange(shape[axis]) + 0.5) * (sides[axis] / shape[axis]) - 0.5
+        image = _along_axis(image, axis + 1, positions, orders[axis])
     result: np.ndarray = image.numpy()
-    return result.copy() if result is array else result
+    return result
 
 
 def resize_labels(labels: Integer[np.ndarray, "i j k"], shape: tuple[int, int, int]) -> Integer[np.ndarray, "a b c"]:
@@ -100,7 +103,7 @@ def resize_labels(labels: Integer[np.ndarray, "i j k"], shape: tuple[int, int, i
     """
     if labels.shape == shape:
         return labels
-    source = torch.from_numpy(np.ascontiguousarray(labels))
+    source = torch.from_numpy(np.require(labels, requirements=["C", "W"]))
     values = [int(value) for value in torch.unique(source)]
     best = torch.full(shape, -1.0)
     winner = torch.zeros(shape, dtype=source.dtype)
@@ -129,9 +132,14 @@ def resample_to_grid(volume: Volume, grid: Grid, interpolation: Interpolation, *
     dtype = volume.array.dtype if order == 0 else np.dtype(np.float32)
     outside = (volume.array.min() if fill is None else fill) if volume.array.size else 0
     matrix = np.linalg.inv(volume.affine) @ grid.affine
-    channels = [_at_positions(channel, matrix, grid.shape, order, dtype, outside) for channel in volume.array]
+    axes = _aligned_axes(matrix, grid.shape)
+    if axes is not None and order != 0:
+        array = _at_aligned_positions(volume.array, matrix, axes, grid.shape, order)
+    else:
+        array = np.stack([_at_positions(channel, matrix, grid.shape, order, dtype) for channel in volume.array])
+    array[:, ~_inside(matrix, grid.shape, volume.grid.shape)] = outside
     return Volume(
-        np.stack(channels),
+        array,
         grid.affine,
         dimensions=3,
         spacing_known=volume.spacing_known,
@@ -145,10 +153,9 @@ def _at_positions(
     shape: tuple[int, int, int],
     order: Order,
     dtype: np.dtype,
-    outside: float,
 ) -> np.ndarray:
-    """Evaluate one channel at ``matrix @ output index``; the edge voxel reaches half a voxel beyond its centre."""
-    values = ndimage.affine_transform(
+    """Evaluate one channel at ``matrix @ output index``, which may be oblique; the edge voxel goes on."""
+    values: np.ndarray = ndimage.affine_transform(
         channel if order == 0 else channel.astype(np.float32, copy=False),
         matrix[:3, :3],
         matrix[:3, 3],
@@ -157,24 +164,61 @@ def _at_positions(
         order=order,
         mode="nearest",
     )
+    return values
+
+
+def _aligned_axes(matrix: Float[np.ndarray, "4 4"], shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Return the output axis that runs along each input axis, None where the grids are oblique to each other.
+
+    A turn counts as none where it moves no voxel by a thousandth of a voxel.
+    """
+    axes = [int(np.argmax(row)) for row in np.abs(matrix[:3, :3])]
+    if sorted(axes) != [0, 1, 2]:
+        return None
+    rest = np.abs(matrix[:3, :3])
+    rest[range(3), axes] = 0
+    return (axes[0], axes[1], axes[2]) if (rest @ np.array(shape)).max() < 1e-3 else None
+
+
+def _at_aligned_positions(
+    array: Shaped[np.ndarray, "channels i j k"],
+    matrix: Float[np.ndarray, "4 4"],
+    axes: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    order: Order,
+) -> np.ndarray:
+    image = _tensor(array)
+    sides = array.shape[1:]
+    for axis in sorted(range(3), key=lambda axis: shape[axes[axis]] / sides[axis]):
+        positions = matrix[axis, axes[axis]] * np.arange(shape[axes[axis]]) + matrix[axis, 3]
+        image = _along_axis(image, axis + 1, positions, order)
+    return np.ascontiguousarray(np.transpose(image.numpy(), (0, *(1 + axes.index(axis) for axis in range(3)))))
+
+
+def _inside(
+    matrix: Float[np.ndarray, "4 4"], shape: tuple[int, int, int], source_shape: tuple[int, int, int]
+) -> np.ndarray:
+    """Tell which output voxels lie in a voxel of the source: at most half a voxel beyond the outermost centres."""
     indices = np.ogrid[tuple(slice(side) for side in shape)]
     inside = np.ones(shape, dtype=bool)
-    for row, side in zip(matrix[:3], channel.shape, strict=True):
+    for row, side in zip(matrix[:3], source_shape, strict=True):
         position = sum(weight * index for weight, index in zip(row[:3], indices, strict=True)) + row[3]
         inside &= (position >= -0.5 - 1e-6) & (position <= side - 0.5 + 1e-6)
-    values[~inside] = outside
-    result: np.ndarray = values
-    return result
+    return inside
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """Share the memory where that is float32, in order, and writable, as torch wants it."""
+    return torch.from_numpy(np.require(array, dtype=np.float32, requirements=["C", "W"]))
 
 
 def _interpolate_linear(image: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return functional.interpolate(image[None], shape, mode="trilinear", align_corners=False)[0]
 
 
-def _resize_axis(image: Tensor, axis: int, side: int, order: Order) -> Tensor:
-    """Resize one axis of a contiguous ``(c, i, j, k)`` tensor."""
-    length = image.shape[axis]
-    positions = (np.arange(side) + 0.5) * (length / side) - 0.5
+def _along_axis(image: Tensor, axis: int, positions: Float[np.ndarray, " out"], order: Order) -> Tensor:
+    """Evaluate one axis of a contiguous ``(c, i, j, k)`` tensor at rising or falling positions."""
+    length, side = image.shape[axis], len(positions)
     if order == 0:
         nearest = np.clip(np.floor(positions + 0.5), 0, length - 1).astype(np.int64)
         return image.index_select(axis, torch.from_numpy(nearest))
@@ -185,8 +229,9 @@ def _resize_axis(image: Tensor, axis: int, side: int, order: Order) -> Tensor:
     out = torch.empty(before, side, after)
     for start in range(0, side, _BLOCK):
         stop = min(start + _BLOCK, side)
-        low = max(0, math.floor(positions[start]) - _REACH)
-        high = min(length, math.floor(positions[stop - 1]) + _REACH + 2)
+        ends = np.clip(positions[[start, stop - 1]], 0, length - 1)
+        low = max(0, math.floor(ends.min()) - _REACH)
+        high = min(length, math.floor(ends.max()) + _REACH + 2)
         weights = torch.from_numpy(np.ascontiguousarray(matrix[start:stop, low:high]))
         if after == 1:
             out[:, start:stop, 0] = source[:, low:high, 0] @ weights.T
