@@ -1,6 +1,7 @@
 """A label map lands on exactly the grid of its scan, and says nothing else about it."""
 
 import dataclasses
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -51,6 +52,10 @@ def test_the_grid_fields_of_a_nifti_scan_are_copied_bit_for_bit(kind, sform_code
     np.testing.assert_array_equal(np.asanyarray(after.dataobj), LABELS)
     assert (after.dataobj.slope, after.dataobj.inter) == (1, 0)
     assert float(after.header["cal_max"]) == 0
+    # nibabel forgets the stored scale on loading; other programs must find 1, not 0 or NaN.
+    offset = after.header.template_dtype.fields["scl_slope"][1]
+    raw = gzip.decompress((tmp_path / "out" / "labels.nii.gz").read_bytes())
+    assert np.frombuffer(raw, after.header["scl_slope"].dtype, 1, offset)[0] == 1
 
 
 def test_no_text_of_the_scan_is_copied(tmp_path: Path) -> None:
@@ -88,6 +93,15 @@ def test_a_2d_scan_gives_2d_labels(name: str, tmp_path: Path) -> None:
     write_label_map(np.ones((2, 3, 1), np.uint8), tmp_path / "scan.nii.gz", tmp_path / name)
     back = read_label_map(tmp_path / name)
     assert (back.dimensions, back.array.shape) == (2, (1, 2, 3, 1))
+
+
+def test_a_2d_scan_placed_by_its_qform_keeps_its_slice_thickness(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.ones((2, 3), np.float32), None)
+    image.header.set_qform(np.diag([0.7, 2, 4, 1]), 1)
+    (tmp_path / "scan.nii").write_bytes(image.to_bytes())
+    assert read_volume(tmp_path / "scan.nii").spacing_mm == pytest.approx((0.7, 2, 4))
+    write_label_map(np.ones((2, 3, 1), np.uint8), tmp_path / "scan.nii", tmp_path / "labels.nii")
+    assert read_label_map(tmp_path / "labels.nii").spacing_mm == pytest.approx((0.7, 2, 4))
 
 
 @pytest.mark.parametrize(

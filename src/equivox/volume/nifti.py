@@ -37,7 +37,6 @@ _GRID_FIELDS = (
 _QFORM_FIELDS, _SFORM_FIELDS = _GRID_FIELDS[2:8], _GRID_FIELDS[9:]
 _AGREEMENT_VOXELS = 0.1
 _SINGULAR = 1e-6
-_NO_DISTANCE_MM = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,9 +354,7 @@ def _new_header(placement: Placement) -> Any:
 
 def _set_forms(header: Any, placement: Placement) -> None:
     """Write the affine into the form or forms that hold it."""
-    affine = placement.grid.affine.copy()
-    # Turning axes there and back leaves an origin of 0 at 1e-14, which float32 would keep.
-    affine[:3, 3][np.abs(affine[:3, 3]) < _NO_DISTANCE_MM] = 0
+    affine = placement.grid.affine
     scanner, unknown = 1, 0
     header.set_xyzt_units("mm" if placement.spacing_known else "unknown")
     header.set_sform(affine, scanner)

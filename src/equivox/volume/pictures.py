@@ -1,5 +1,6 @@
 """PNG, JPEG and TIFF as 2D images: i runs along a row from left to right, j down the rows."""
 
+import logging
 import math
 import warnings
 from pathlib import Path
@@ -17,6 +18,8 @@ from equivox.volume.placement import Placement
 _GREY_MODES = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L"}
 _PNG_DEPTH, _PNG_COLOUR = 24, 25  # bytes of the header chunk
 _TIFF = {".tif", ".tiff"}
+# What it complains of in a damaged file ends up in our one line.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read_picture_placement(path: Path, spacing_mm: tuple[float, ...] | None = None) -> Placement:
