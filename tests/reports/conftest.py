@@ -362,7 +362,7 @@ def _overlays(rng, cases: pd.DataFrame, classes: tuple[str, ...]) -> list[Overla
 
 def make_overlay(rng, case_id: str, rank: Any, dice: float, modality: str, classes: dict[str, int]) -> OverlayCase:
     """Return a ball of tissue with nested structures on a grid of 3 mm slices."""
-    shape, spacing = (176, 160, 30), (1.0, 1.2, 4.0)
+    shape, spacing = (112, 100, 20), (1.5, 1.8, 6.0)
     grid = np.meshgrid(*[(np.arange(n) - n / 2) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij")
     head = (grid[0] / 80) ** 2 + (grid[1] / 88) ** 2 + (grid[2] / 58) ** 2 < 1
     noise = rng.normal(0, 1, shape)

@@ -133,7 +133,7 @@ def test_page_asks_for_nothing_but_itself(reader) -> None:
                 assert value.startswith(("#", "data:image/webp;base64,")), (tag, name, value[:60])
         assert tag not in ("link", "iframe", "object", "embed", "base", "form")
     for attributes, text in reader.scripts:
-        if "application/json" != attributes.get("type"):
+        if attributes.get("type") != "application/json":
             assert "url(http" not in text
             assert "@import" not in text
             assert "fetch(" not in text
@@ -308,6 +308,23 @@ def test_every_plot_says_what_it_is_to_those_who_do_not_see_it(reader) -> None:
             assert attributes.get("role") == "img" or attributes.get("aria-hidden") == "true" or attributes.get("x")
         if attributes.get("tabindex") == "0":
             assert attributes.get("aria-label")
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_text_has_the_contrast_of_wcag_aa_in_the_light_and_in_the_dark_page(reader, which) -> None:
+    style = next(text for _, text in reader.scripts if "--paper" in text)
+    colours = re.findall(r"--paper:[^}]*", style)[which]
+    found = dict(re.findall(r"--(\w+):\s*(#[0-9a-f]{6})", colours))
+    for name in ("ink", "soft", "link", "alarm", "bound", "open"):
+        for ground in ("paper", "band"):
+            light, dark = sorted((_luminance(found[name]), _luminance(found[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground)
 
 
 def test_images_are_in_the_page_once(example, reader) -> None:

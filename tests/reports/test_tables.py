@@ -40,7 +40,8 @@ def test_figures_are_written_as_svg_and_png_with_the_tables(make, tmp_path) -> N
     for path in folder.glob("*.svg"):
         text = path.read_text(encoding="utf-8")
         assert ElementTree.fromstring(text).tag.endswith("svg")  # noqa: S314  our own text
-        assert Image.open(path.with_suffix(".png")).size[0] > 600
+        with Image.open(path.with_suffix(".png")) as picture:
+            assert picture.size[0] > 600
     pd.testing.assert_frame_equal(
         pd.read_csv(folder / "groups.csv")[["group", "patients"]], example.groups[["group", "patients"]]
     )

@@ -1,0 +1,238 @@
+"""The report in a real browser: its script runs, it fits the screen, it prints."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from equivox.reports.page import render_report
+
+pytestmark = pytest.mark.browser
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+# A page around the report, of its own origin, so that it can look inside: the report is its `srcdoc`.
+PROBE = """<!doctype html><meta charset="utf-8"><body><script>
+const text = REPORT;
+const result = {};
+const frame = document.createElement("iframe");
+frame.style.cssText = "border:0;width:WIDTHpx;height:900px";
+const key = (name) => new frame.contentWindow.KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true });
+frame.onload = async () => {
+  const inner = frame.contentDocument;
+  const one = (what) => inner.querySelector(what);
+  const all = (what) => Array.from(inner.querySelectorAll(what));
+  try {
+    result.ready = inner.body.dataset.ready || null;
+    result.width = inner.documentElement.clientWidth;
+    result.scroll = inner.documentElement.scrollWidth;
+    const right = (node) => node.getBoundingClientRect().right;
+    const beyond = (node) => right(node) > result.width + 1 && !node.closest(".wide, .hidden, svg");
+    result.beyond = all("body *").filter(beyond).map((node) => node.outerHTML.slice(0, 120)).slice(0, 5);
+    PROBES
+  } catch (error) { result.failed = String(error); }
+  result.error = inner.body.dataset.error || null;
+  const told = document.createElement("pre");
+  told.id = "told";
+  told.textContent = JSON.stringify(result);
+  document.body.append(told);
+};
+frame.srcdoc = text;
+document.body.append(frame);
+</script>"""
+
+ACTIONS = """
+    const box = one(".dots-box");
+    box.dispatchEvent(key("ArrowRight"));
+    const first = one("#tip").textContent;
+    box.dispatchEvent(key("ArrowRight"));
+    result.tips = [first, one("#tip").textContent];
+    result.tipShown = !one("#tip").hidden;
+    box.dispatchEvent(key("Escape"));
+    result.tipGone = one("#tip").hidden;
+
+    const viewer = one(".viewer");
+    const slices = one(".slices");
+    const start = slices.getAttribute("viewBox");
+    viewer.dispatchEvent(key("ArrowDown"));
+    result.scrolled = slices.getAttribute("viewBox") !== start;
+    viewer.dispatchEvent(key("End"));
+    const slider = one(".case input[type=range]");
+    result.atEnd = slider.value === slider.max;
+    result.slice = one(".case output").textContent;
+    const turn = { deltaY: -100, bubbles: true, cancelable: true };
+    viewer.dispatchEvent(new frame.contentWindow.WheelEvent("wheel", turn));
+    result.wheeled = Number(slider.max) - Number(slider.value);
+    one("[data-window=lung]").click();
+    result.window = one(".case").dataset.window;
+    one("[data-show=reference]").click();
+    result.hidden = frame.contentWindow.getComputedStyle(one(".case path.reference")).display;
+
+    const table = one("#metrics table");
+    const column = Array.from(table.tHead.rows[0].cells).findIndex((cell) => cell.textContent === "Mean");
+    const means = () => Array.from(table.tBodies[0].rows).map((row) => Number(row.cells[column].dataset.v));
+    table.tHead.rows[0].cells[column].querySelector("button").click();
+    result.rising = means();
+    table.tHead.rows[0].cells[column].querySelector("button").click();
+    result.falling = means();
+    result.sorted = table.tHead.rows[0].cells[column].getAttribute("aria-sort");
+
+    const saved = [];
+    frame.contentWindow.URL.createObjectURL = (blob) => { saved.push(blob); return "#"; };
+    frame.contentWindow.HTMLAnchorElement.prototype.click = () => {};
+    for (const button of all("[data-save]")) {
+      const before = saved.length;
+      button.click();
+      for (let wait = 0; saved.length === before && wait < 200; wait++) await new Promise((go) => setTimeout(go, 20));
+    }
+    result.saved = await Promise.all(saved.map((blob) => blob.text()));
+
+    frame.contentWindow.dispatchEvent(new Event("beforeprint"));
+    result.closedOnPaper = all("details:not([open])").length;
+    frame.contentWindow.dispatchEvent(new Event("afterprint"));
+    result.closedAfterwards = all("details:not([open])").length;
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory) -> Callable[..., str]:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    binary = next(filter(None, map(shutil.which, names)), None)
+    if binary is None:
+        reason = f"none of {', '.join(names)} was found; install Chromium to run this test"
+        if os.environ.get("EQUIVOX_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"EQUIVOX_REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+
+    def run(page: Path, *arguments: str) -> str:
+        profile = tmp_path_factory.mktemp("profile")
+        command = [binary, *FLAGS, f"--user-data-dir={profile}", *arguments, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, timeout=180, check=True)
+        return done.stdout.decode("utf-8", errors="replace")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def report(example) -> str:
+    return render_report(example.summary, example.cases, example.overlays)
+
+
+def _probe(chromium, folder: Path, report: str, width: int, probes: str = "") -> dict:
+    text = json.dumps(report).replace("<", "\\u003c")
+    page = folder / "probe.html"
+    page.write_text(
+        PROBE.replace("WIDTH", str(width)).replace("PROBES", probes).replace("REPORT", text), encoding="utf-8"
+    )
+    dom = chromium(page, "--virtual-time-budget=15000", "--window-size=1400,1000", "--dump-dom")
+    found = re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)
+    assert found, "the probe did not finish"
+    return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+def test_page_opens_from_disk_and_its_script_runs_without_an_error(chromium, report, tmp_path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report, encoding="utf-8")
+    dom = chromium(page, "--virtual-time-budget=5000", "--dump-dom")
+    body = re.search(r"<body[^>]*>", dom)[0]
+    assert 'data-ready="1"' in body
+    assert "data-error" not in body
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_never_scrolls_sideways(chromium, report, tmp_path, width) -> None:
+    result = _probe(chromium, tmp_path, report, width)
+    assert result["width"] == width
+    assert result["scroll"] <= width, result["beyond"]
+    assert result["beyond"] == []
+
+
+def test_page_with_long_and_hostile_names_runs_no_foreign_script_and_fits_a_phone(chromium, make, tmp_path) -> None:
+    attributes = {
+        "<script>document.title='x'</script>": (("a" * 200, "<img src=x onerror=alert(1)>"), (0.5, 0.4), "difference")
+    }
+    example = make(
+        30,
+        name="n" * 150,
+        classes=("c" * 90,),
+        attributes=attributes,
+        case_names=lambda number: f"</script><script>document.body.dataset.error='owned'</script>{'y' * 120}{number}",
+    )
+    result = _probe(chromium, tmp_path, render_report(example.summary, example.cases, example.overlays), 390)
+    assert result["ready"] == "1"
+    assert result["error"] is None
+    assert result["scroll"] <= 390, result["beyond"]
+
+
+def test_everything_that_can_be_pressed_works(chromium, report, example, tmp_path) -> None:
+    result = _probe(chromium, tmp_path, report, 1280, ACTIONS)
+    assert "failed" not in result, result.get("failed")
+    assert result["error"] is None
+    first, second = result["tips"]
+    assert first != second
+    assert all("Dice" in tip and "ml" in tip and tip.startswith("case_") for tip in result["tips"])
+    assert result["tipShown"]
+    assert result["tipGone"]
+    assert result["scrolled"]
+    assert result["atEnd"]
+    assert re.fullmatch(r"slice \d+ of 20", result["slice"])
+    assert result["wheeled"] == 1
+    assert result["window"] == "lung"
+    assert result["hidden"] == "none"
+    assert result["rising"] == sorted(result["rising"])
+    assert result["falling"] == sorted(result["rising"], reverse=True)
+    assert result["sorted"] == "descending"
+    assert result["saved"][0] == example.cases.to_csv(index=False)
+    assert json.loads(result["saved"][1]) == json.loads(json.dumps(example.summary))
+    assert result["closedOnPaper"] == 0
+    assert result["closedAfterwards"] > 0
+
+
+def test_page_prints_to_a4(chromium, report, tmp_path) -> None:
+    page, pdf = tmp_path / "report.html", tmp_path / "report.pdf"
+    page.write_text(report, encoding="utf-8")
+    chromium(page, "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF")
+    boxes = {
+        tuple(round(float(one)) for one in found.split()) for found in re.findall(rb"/MediaBox \[([\d. ]+)\]", content)
+    }
+    assert boxes == {(0, 0, 595, 842)}
+    assert content.count(b"/Type /Page\n") >= 5
+
+
+def test_page_follows_the_dark_mode(chromium, report, tmp_path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report, encoding="utf-8")
+    brightness = []
+    for scheme in (1, 0):
+        picture = tmp_path / f"{scheme}.png"
+        chromium(
+            page,
+            f"--blink-settings=preferredColorScheme={scheme}",
+            "--window-size=1000,1400",
+            f"--screenshot={picture}",
+        )
+        with Image.open(picture) as shown:
+            brightness.append(float(np.asarray(shown.convert("L")).mean()))
+    light, dark = brightness
+    assert light > 215
+    assert dark < 60
