@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from equivox.atomic import atomic_folder
@@ -100,8 +99,6 @@ def _set_optimizer_state(learner: Learner, tensors: dict[str, Tensor], scalars: 
     for key, tensor in tensors.items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
-        # AdamW counts its steps in a tensor that stays on the processor.
-        device = torch.device("cpu") if entry == "step" else parameter.device
-        learner.optimizer.state[parameter][entry] = tensor.to(device)
+        learner.optimizer.state[parameter][entry] = tensor.to(parameter.device)
     for name, entries in scalars.items():
         learner.optimizer.state[parameters[name]].update(entries)
