@@ -254,7 +254,7 @@ def _show_import(result: "ImportResult") -> None:
     _say([head, "channels: " + ", ".join(f"{name} ({c.modality})" for name, c in config.channels.items())])
     if config.nominal_spacing:
         _say(["voxel sizes are nominal: everything is given in voxels"])
-    if result.mapping:
+    if config.classes:
         files = [str(item.files) if item.files is not None else "not counted" for item in result.mapping]
         rows = [(m.value, m.class_name, m.index, n) for m, n in zip(result.mapping, files, strict=True)]
         _table("Labels", ("value in the files", "class", "index", "files"), rows)
