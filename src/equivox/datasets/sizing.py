@@ -52,7 +52,7 @@ def size_network(
     if dimensions == 2:
         patch = [min(float(MOST_SIDE_2D), side) for side in shape]
     else:
-        patch = _box(shape, spacing, (128 if wide else 64) ** 3)
+        patch = _box(shape, spacing, (128.0 if wide else 64.0) ** 3)
     batch = MOST_BATCH[dimensions]
     base = 32 if wide else 16
     while True:
@@ -84,7 +84,7 @@ def network_strides(patch: Sequence[float], spacing: Sequence[float]) -> tuple[t
     """Return the downsampling of each stage: an axis is halved while it is long enough and not coarser than the others.
 
     Example:
-        >>> network_strides((160, 160, 20), (1, 1, 5))
+        >>> network_strides((160.0, 160.0, 20.0), (1.0, 1.0, 5.0))
         ((1, 1, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2))
     """
     sides, steps = [float(side) for side in patch], [float(step) for step in spacing]

@@ -243,7 +243,7 @@ def interpolation_orders(
     """Return the order along each axis: linear along the one coarse axis of an anisotropic scan, else `order`.
 
     Example:
-        >>> interpolation_orders((1, 1, 5), (0.8, 0.8, 3), 3)
+        >>> interpolation_orders((1.0, 1.0, 5.0), (0.8, 0.8, 3.0), 3)
         (3, 3, 1)
     """
     orders: list[Order] = [order, order, order]

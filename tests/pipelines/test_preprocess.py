@@ -1,0 +1,130 @@
+"""Filling the store: once, in parallel, and again only what changed."""
+
+import json
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from equivox.cli.app import app
+from equivox.datasets.cohort import load_cohort
+from equivox.datasets.store import Store
+from equivox.errors import InputError
+from equivox.pipelines.plan import make_plan, plan_cohort
+from equivox.pipelines.preprocess import fill_store, preprocess
+
+
+def write_scan(path, seed, dtype=np.float32) -> None:
+    array = np.random.default_rng(seed).integers(0, 2 if dtype == np.uint8 else 900, (9, 8, 7)).astype(dtype)
+    nib.save(nib.Nifti1Image(array, np.diag([-1.0, 1.5, 4.0, 1.0])), path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = ["case_id,patient_id,image:mr,label"]
+    for number in range(3):
+        write_scan(tmp_path / f"{number}.nii.gz", number)
+        write_scan(tmp_path / f"{number}_label.nii.gz", number, np.uint8)
+        rows.append(f"case{number},p{number},{number}.nii.gz,{number}_label.nii.gz")
+    (tmp_path / "cohort.csv").write_text("\n".join(rows) + "\n")
+    config = {
+        "name": "small",
+        "channels": {"mr": {"modality": "MR"}},
+        "classes": {"lesion": 1},
+        "label_values": {0: "background", 1: "lesion"},
+    }
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(config))
+    plan_cohort(load_cohort(tmp_path))
+    return tmp_path
+
+
+def test_every_case_is_prepared_once(folder, monkeypatch) -> None:
+    keys = preprocess(folder, workers=1)
+    assert list(keys) == ["case0", "case1", "case2"]
+    assert json.loads((folder / "store" / "index.json").read_text()) == keys
+    assert all(Store(folder / "store").has(key, verify=True) for key in keys.values())
+    # The second run reads no scan, and hashes none.
+    monkeypatch.setattr("equivox.pipelines.preprocess.map_cases", lambda *_, **__: pytest.fail("worked again"))
+    monkeypatch.setattr("equivox.datasets.store.file_sha256", lambda _: pytest.fail("hashed again"))
+    assert preprocess(folder, workers=1) == keys
+
+
+def test_a_changed_file_redoes_its_case_alone(folder) -> None:
+    before = preprocess(folder, workers=1)
+    write_scan(folder / "1.nii.gz", 77)
+    os.utime(folder / "1.nii.gz", ns=(5, 5))
+    result = fill_store(folder, workers=1)
+    assert result.made == ("case1",)
+    assert result.keys["case1"] != before["case1"]
+    assert result.keys["case0"] == before["case0"]
+
+
+def test_a_touched_file_with_the_same_content_redoes_nothing(folder) -> None:
+    preprocess(folder, workers=1)
+    os.utime(folder / "1.nii.gz", ns=(5, 5))
+    assert fill_store(folder, workers=1).made == ()
+
+
+def test_another_preparation_redoes_everything_and_going_back_nothing(folder) -> None:
+    preprocess(folder, workers=1)
+    other = make_plan(load_cohort(folder), overrides=["preprocessing.image_interpolation=linear"])
+    assert len(fill_store(folder, workers=1, plan=other).made) == 3
+    assert fill_store(folder, workers=1).made == ()
+
+
+def test_another_network_redoes_nothing(folder) -> None:
+    preprocess(folder, workers=1)
+    other = make_plan(load_cohort(folder), overrides=["networks.2d.batch_size=5"])
+    assert fill_store(folder, workers=1, plan=other).made == ()
+
+
+def test_a_damaged_entry_is_made_again(folder, caplog) -> None:
+    keys = preprocess(folder, workers=1)
+    (folder / "store" / keys["case2"] / "image.b2nd").write_bytes(b"gone")
+    with caplog.at_level("WARNING", "equivox"):
+        assert fill_store(folder, workers=1).made == ("case2",)
+    assert "is damaged" in caplog.text
+
+
+def test_a_failing_case_is_listed_and_the_others_go_on(folder) -> None:
+    (folder / "1.nii.gz").write_bytes(b"broken")
+    result = fill_store(folder, workers=1)
+    assert list(result.failures) == ["case1"]
+    assert "1.nii.gz" in result.failures["case1"]
+    assert list(result.keys) == ["case0", "case2"]
+    with pytest.raises(InputError, match=r"case 'case1': .*1\.nii\.gz"):
+        preprocess(folder, workers=1)
+
+
+def test_worker_processes_give_the_same_store(folder, tmp_path_factory) -> None:
+    keys = preprocess(folder, workers=1)
+    alone = Store(folder / "store").read(keys["case0"]).image[...]
+    (folder / "store").rename(folder / "first")
+    assert preprocess(folder, workers=2) == keys
+    np.testing.assert_array_equal(Store(folder / "store").read(keys["case0"]).image[...], alone)
+
+
+def test_without_a_plan_it_says_how_to_make_one(folder) -> None:
+    (folder / "plan.yaml").unlink()
+    with pytest.raises(InputError, match=r"plan\.yaml: no such file; run 'equivox plan"):
+        preprocess(folder, workers=1)
+
+
+def test_the_commands_plan_and_preprocess(folder) -> None:
+    run = CliRunner()
+    planned = run.invoke(app, ["plan", str(folder), "--set", "preprocessing.crop=none", "--memory-gib", "2"])
+    assert planned.exit_code == 0, planned.output
+    assert "plan.yaml" in planned.stdout
+    shown = run.invoke(app, ["plan", str(folder), "--json"])
+    assert json.loads(shown.stdout)["cohort"] == "small"
+    done = run.invoke(app, ["preprocess", str(folder), "--json"])
+    assert done.exit_code == 0
+    assert sorted(json.loads(done.stdout)["made"]) == ["case0", "case1", "case2"]
+    (folder / "0_label.nii.gz").write_bytes(b"broken")
+    failed = run.invoke(app, ["preprocess", str(folder)])
+    assert failed.exit_code == 2
+    assert "case 'case0'" in failed.output
+    assert "2 were there already" in failed.output
