@@ -85,7 +85,8 @@ def _collect(future: "Future[Outcome[Item, Result]]", item: Item) -> Outcome[Ite
         return future.result()
     except BrokenProcessPool:
         message = (
-            "the worker process died, most often because memory ran out; try again with fewer workers (--workers 1)"
+            "the worker process died, most often because memory ran out: try again with fewer workers (--workers 1); "
+            "or because a script of yours that starts workers has no 'if __name__ == \"__main__\":'"
         )
         return Outcome(item, None, message)
 

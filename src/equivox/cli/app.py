@@ -1,6 +1,8 @@
 """The command `equivox`: its subcommands, its log, and what each error ends with."""
 
 import logging
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +24,10 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output, `head` say, has had enough; what is still buffered has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(DONE) from None
         except (InputError, OSError) as error:
             _say(str(error))
             raise typer.Exit(USERS_MISTAKE) from error
