@@ -41,6 +41,7 @@ def run(folders: Path) -> Run:
 
     def call(*arguments: str) -> Result:
         base = ["--references", str(folders / "refs"), "--predictions", str(folders / "preds")]
+        base += ["--bootstrap-draws", "199", "--permutation-draws", "199"]
         return CliRunner().invoke(app, [*base, "-o", str(folders / "eval"), *arguments])
 
     return call

@@ -259,14 +259,15 @@ def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
 
 def test_empty_references_are_counted_and_not_scored(tmp_path: Path) -> None:
     cohort, predictions = make_cohort(tmp_path, 12)
-    write_mask(cohort / "case04_label.nii.gz", box(0))
-    write_mask(predictions / "case04.nii.gz", box(0))
+    for case in ("case04", "case06"):
+        write_mask(cohort / f"{case}_label.nii.gz", box(0))
+        write_mask(predictions / f"{case}.nii.gz", box(0))
     write_mask(cohort / "case05_label.nii.gz", box(0))
     result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
     dice = result.summary["tables"][0]["overall"]["dice"]
-    assert (dice["patients"], dice["cases_used"], dice["cases_both_empty"], dice["cases_penalised"]) == (11, 11, 1, 1)
+    assert (dice["patients"], dice["cases_used"], dice["cases_both_empty"], dice["cases_penalised"]) == (10, 10, 2, 1)
     presence = result.summary["tables"][0]["by_class"]["bar"]["presence"]
-    assert presence == {"sensitivity": 1.0, "specificity": 0.5, "present": 10, "absent": 2}
+    assert presence == {"sensitivity": 1.0, "specificity": 2 / 3, "present": 9, "absent": 3}
     perfect = QUICK.model_copy(update={"empty": "perfect"})
     result = evaluate(tmp_path / "perfect", cohort=cohort, predictions=predictions, options=perfect)
     assert result.summary["tables"][0]["overall"]["dice"]["patients"] == 12
