@@ -223,7 +223,6 @@ def test_the_distance_map_leads_to_the_elements_that_the_tree_finds(monkeypatch:
     one, other = distance <= 8.0, (distance <= 26.0) & (distance > 22.0)
     expected = surface_scores(one, other, (1.0, 1.0, 2.0), tolerance_mm=15.0)
     monkeypatch.setattr(surface_search, "_FEW", 0)
-    monkeypatch.setattr(surface_search, "_VOXELS_PER_QUERY", 10**9)
     followed = surface_scores(one, other, (1.0, 1.0, 2.0), tolerance_mm=15.0)
     assert followed.nsd == pytest.approx(expected.nsd, abs=1e-12)
     assert followed.hd95_mm == pytest.approx(expected.hd95_mm, rel=0.005)
@@ -249,6 +248,30 @@ def test_far_elements_are_found_although_the_map_has_crests(monkeypatch: pytest.
     assert (followed - expected).max() < 4 / 3 * np.linalg.norm(spacing)
     assert (followed - expected).mean() < 0.02
     assert 0 < sum(asked) < 0.2 * len(expected)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, 2.9])
+def test_nodes_within_are_the_same_by_steps_on_the_lattice_and_by_the_map(tolerance: float) -> None:
+    one, other = random_masks((12, 9, 10), 8, 0.04)
+    spacing = (1.0, 0.7, 2.0)
+    codes = cell_codes(one), cell_codes(other)
+    first, second = (surface_elements(code, spacing) for code in codes)
+    search = SurfaceSearch(second, codes[1], spacing)
+    expected = search.node_distances(first) <= tolerance + 1e-6
+    assert 0 < expected.sum() < len(expected)
+    steps = surface_search._steps_within(tolerance + 1e-6, spacing)
+    np.testing.assert_array_equal(search._has_surface_at(first.cell, steps), expected)
+    np.testing.assert_array_equal(search.nodes_within(first, search.nearest(first), tolerance), expected)
+
+
+def test_a_tolerance_beyond_the_image_needs_no_lattice_of_its_size() -> None:
+    one, other = random_masks((12, 9, 10), 9, 0.01)
+    assert surface_scores(one, other, (0.01, 0.01, 0.01), tolerance_mm=1e6).nsd == 1.0
+
+
+def test_centres_of_gravity_lie_in_the_middle_third_of_their_cells() -> None:
+    areas, centroids = element_tables((1.0, 1.0, 1.0))
+    assert (np.abs(centroids[areas > 0] - 0.5) <= 1 / 3 + 1e-9).all()
 
 
 def test_pooling_takes_one_percentile_of_both_surfaces_by_hand() -> None:

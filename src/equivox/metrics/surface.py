@@ -106,8 +106,8 @@ def surface_scores(
     if hd95 in ("directed_max", "pooled"):
         forth, back = from_first.nearest(first), from_second.nearest(second)
         within = (
-            from_first.nodes_within(first, forth.neighbour, tolerance_mm),
-            from_second.nodes_within(second, back.neighbour, tolerance_mm),
+            from_first.nodes_within(first, forth, tolerance_mm),
+            from_second.nodes_within(second, back, tolerance_mm),
         )
         averaged = (
             average_with_neighbours(forth.distance_mm, first, _AVERAGING_ROUNDS),

@@ -6,6 +6,7 @@ distance (a ball inside a large sphere). There a Euclidean distance map, whose t
 shows the way.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -17,8 +18,6 @@ from scipy.spatial import KDTree
 
 from equivox.metrics.surface_elements import SurfaceElements, is_surface
 
-# A tree query takes about as long as a distance map of this many voxels.
-_VOXELS_PER_QUERY: Final = 60
 # Elements farther apart than this many voxel sides count as far.
 _REACH_VOXELS: Final = 5.0
 # So many far elements are looked up one by one; more follow the distance map.
@@ -76,29 +75,47 @@ class SurfaceSearch:
         return Nearest(distance, neighbour)
 
     def nodes_within(
-        self, elements: SurfaceElements, near: Int[np.ndarray, " elements"], tolerance_mm: float
+        self, elements: SurfaceElements, nearest: Nearest, tolerance_mm: float
     ) -> Bool[np.ndarray, " elements"]:
         """Tell which elements have their node within the tolerance of a node of this surface.
 
         Args:
             elements: The elements of the other surface.
-            near: For each of them an element of this surface that is near. It settles most; the rest is searched for.
+            nearest: What `nearest` said about them. It settles most; only the rest is looked at.
             tolerance_mm: A distance equal to it counts as within.
         """
-        # Rounding must not decide about equal distances: the tree finds only what is strictly nearer than its
-        # bound, and the map has the precision of float32.
-        bound = tolerance_mm * (1 + 1e-6)
-        within: np.ndarray = np.linalg.norm(elements.nodes_mm - self._elements.nodes_mm[near], axis=1) <= bound
-        apart = np.flatnonzero(~within)
-        if len(apart) * _VOXELS_PER_QUERY > self._codes.size:
-            within[apart] = self.map_mm.ravel()[elements.cell[apart]] <= bound
-        elif len(apart):
-            # Nodes lie on a lattice: those in the same place are found without a tree.
-            within[apart] = is_surface(self._codes.ravel()[elements.cell[apart]], self._codes.ndim)
-            if bound > 0:
-                distance, _ = _query(_tree(self._elements.nodes_mm), elements.nodes_mm[apart], bound)
-                within[apart] |= np.isfinite(distance)
+        # Rounding must not decide about equal distances; the map has the precision of float32.
+        bound_mm = tolerance_mm * (1 + 1e-6)
+        apart = np.linalg.norm(elements.nodes_mm - self._elements.nodes_mm[nearest.neighbour], axis=1)
+        within: np.ndarray = apart <= bound_mm
+        open_ = np.flatnonzero(~within & (nearest.distance_mm - self._slack_mm <= bound_mm))
+        if len(open_):
+            box = math.prod(2 * int(bound_mm / side) + 1 for side in self._spacing_mm)
+            if len(open_) * box < self._codes.size:
+                steps = _steps_within(bound_mm, self._spacing_mm)
+                within[open_] = self._has_surface_at(elements.cell[open_], steps)
+            else:
+                within[open_] = self.map_mm.ravel()[elements.cell[open_]] <= bound_mm
         return within
+
+    def _has_surface_at(
+        self, cell: Int[np.ndarray, " cells"], steps: Int[np.ndarray, "steps axes"]
+    ) -> Bool[np.ndarray, " cells"]:
+        """Tell which cells have a cell of this surface at one of the steps from them."""
+        shape = self._codes.shape
+        strides = np.array([int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))])
+        index = np.stack(np.unravel_index(cell, shape), axis=1)
+        found = np.zeros(len(cell), dtype=bool)
+        for step in steps:
+            # A step that leaves the array is cut short: what it then meets is nearer still.
+            there = np.clip(index + step, 0, np.array(shape) - 1) @ strides
+            found |= is_surface(self._codes.ravel()[there], len(shape))
+        return found
+
+    @property
+    def _slack_mm(self) -> float:
+        """How much two centres of gravity can be farther apart than the nodes: each lies in the middle third."""
+        return 2 / 3 * float(np.linalg.norm(self._spacing_mm))
 
     @cached_property
     def _centroids(self) -> KDTree:
@@ -121,9 +138,8 @@ class SurfaceSearch:
         best = apart.argmin(axis=1)
         rows = np.arange(len(points))
         distance, neighbour = apart[rows, best], candidates[rows, best]
-        # Where the map has a crest its slope points nowhere. Both centres of gravity lie within a third of a cell's
-        # diagonal of their nodes, so that a distance beyond this cannot be the smallest.
-        lost = np.flatnonzero(distance > steps + 2 / 3 * np.linalg.norm(self._spacing_mm))
+        # Where the map has a crest its slope points nowhere; a distance beyond this cannot be the smallest.
+        lost = np.flatnonzero(distance > steps + self._slack_mm)
         if len(lost):
             distance[lost], neighbour[lost] = _query(self._centroids, points[lost])
         return distance, neighbour
@@ -145,6 +161,16 @@ def distance_map(targets: Bool[np.ndarray, "..."], spacing_mm: Sequence[float]) 
     """Return the distance from each voxel's centre to the nearest target voxel's, float32, in mm."""
     distances: np.ndarray = edt.edt(np.ascontiguousarray(~targets), anisotropy=tuple(spacing_mm))
     return distances
+
+
+def _steps_within(bound_mm: float, spacing_mm: tuple[float, ...]) -> Int[np.ndarray, "steps axes"]:
+    """Return the steps on a lattice that are no longer than a bound."""
+    reach = [int(bound_mm / side) for side in spacing_mm]
+    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(
+        -1, len(reach)
+    )
+    kept: np.ndarray = steps[np.linalg.norm(steps * spacing_mm, axis=1) <= bound_mm]
+    return kept
 
 
 def _tree(points: Float[np.ndarray, "points axes"]) -> KDTree:
