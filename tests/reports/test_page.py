@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from equivox.reports import write_report
-from equivox.reports.page import embedded_json, render_report
+from equivox.reports.embedding import embedded_json
+from equivox.reports.page import render_report
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -342,7 +343,7 @@ def test_page_of_five_thousand_cases_is_a_few_megabytes(make) -> None:
     assert example.summary["cohort"]["cases"] > 5000
     text = render_report(example.summary, example.cases, [])
     assert len(text.encode()) < 6_000_000
-    assert "The 200 lowest of 5,004 cases" in _Reader(text).text
+    assert "The 200 worst of 5,004 cases" in _Reader(text).text
 
 
 def _without_numbers(table: dict) -> None:

@@ -1,13 +1,15 @@
 """The cases as the page lists and plots them: one row a case, where `cases.csv` has one a case and class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
 
-from equivox.reports.numbers import METRICS, Number, decimals, metric_unit, number, size_word, unit_text
+from equivox.reports.numbers import METRICS, Number, decimals, metric_text, metric_unit, number, size_word
 
 ATTRIBUTE: Final = "attribute:"
+_MOST_LISTED: Final = 200
 OUTCOMES: Final = {
     "missed": "missed",
     "false_positive": "found where there is none",
@@ -61,24 +63,78 @@ def list_cases(cases: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame
 
 def hover_lines(listed: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page says about each case: the heads, and for each case its id and the values as text."""
-    columns = {f"Reference {size_word(settings)}": [size_text(v, settings) for v in listed["volume"].tolist()]}
+    columns = {f"Reference {size_word(settings)}": [_with_unit(v, "volume_error", settings) for v in listed["volume"]]}
     for metric in ("dice", "nsd", "hd95"):
         if metric in listed:
-            columns[METRICS[metric].label] = [score_text(metric, v, settings) for v in listed[metric].tolist()]
+            columns[METRICS[metric].label] = [_with_unit(v, metric, settings) for v in listed[metric]]
     return {"id": listed["case_id"].tolist(), "heads": list(columns), "values": list(columns.values())}
 
 
-def score_text(metric: str, value: Number, settings: Mapping[str, Any]) -> str:
-    """Write the score of one case with its unit."""
-    if metric == "volume_error":
-        return size_text(value, settings)
-    text = number(value, decimals(METRICS[metric].kind, value))
+def score_text(value: Number, metric: str, settings: Mapping[str, Any]) -> str:
+    """Write the score of one case; its unit stands in the head, see `score_head`.
+
+    Args:
+        value: NaN where there is none.
+        metric: ``volume_error`` writes sizes of structures as well.
+        settings: The settings of the summary.
+    """
+    kind = METRICS[metric].kind
+    whole = kind == "volume" and settings["volume_unit"] == "voxels"
+    return number(value, 0 if whole else decimals(kind, value))
+
+
+def score_head(label: str, metric: str, settings: Mapping[str, Any]) -> str:
+    """Return the head of a column of scores, with the unit."""
     unit = metric_unit(metric, settings)
+    return f"{label} ({unit})" if unit else label
+
+
+def _with_unit(value: Number, metric: str, settings: Mapping[str, Any]) -> str:
+    unit = metric_unit(metric, settings)
+    text = score_text(value, metric, settings)
     return f"{text} {unit}" if unit and pd.notna(value) else text
 
 
-def size_text(value: Number, settings: Mapping[str, Any]) -> str:
-    """Write the volume or area of one structure with its unit."""
-    unit = str(settings["volume_unit"])
-    text = number(value, 0 if unit == "voxels" else decimals("volume", value))
-    return f"{text} {unit_text(unit)}" if pd.notna(value) else text
+@dataclass(frozen=True)
+class CaseListing:
+    """Cases as a table.
+
+    Attributes:
+        title: What is listed.
+        heads: Of the columns.
+        rows: One a case.
+    """
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def lowest_cases(listed: pd.DataFrame, settings: Mapping[str, Any]) -> CaseListing:
+    """Return every case, the worst first; of many, only the worst.
+
+    Args:
+        listed: One row a case, see `list_cases`.
+        settings: The settings of the summary.
+    """
+    primary = settings["primary_endpoint"]
+    metrics = [key for key in METRICS if key in listed]
+    if not len(listed) or primary not in metrics:
+        return CaseListing("", (), ())
+    label = metric_text(primary).label
+    rising = metric_text(primary).better == "high"
+    ordered = listed.sort_values(primary, ascending=rising, na_position="last", kind="stable").head(_MOST_LISTED)
+    roles = len(set(listed["role"])) > 1
+    heads = ["Case", *(["Role"] if roles else [])]
+    heads.append(score_head(f"Reference {size_word(settings)}", "volume_error", settings))
+    heads += [score_head(metric_text(key).label, key, settings) for key in metrics] + ["Not plainly scored"]
+    rows = []
+    for record in ordered.to_dict("records"):
+        notes = [f"{int(record[name])} {words}" for name, words in OUTCOMES.items() if record[name]]
+        row = [record["case_id"], *([record["role"].replace("_", " ")] if roles else [])]
+        row.append(score_text(record["volume"], "volume_error", settings))
+        rows.append([*row, *(score_text(record[key], key, settings) for key in metrics), ", ".join(notes) or "–"])
+    title = f"Every case, {'lowest' if rising else 'highest'} mean {label} first ({len(listed):,})"
+    if len(ordered) < len(listed):
+        title = f"The {_MOST_LISTED} worst of {len(listed):,} cases; all are in the case table that can be saved below"
+    return CaseListing(title, heads, rows)

@@ -1,5 +1,6 @@
 """The figures of the page as files for papers: SVG and PNG, drawn with matplotlib."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ def _forest(table: Mapping[str, Any], settings: Mapping[str, Any], scales: Scale
         (left, scales.mean, f"Mean {_label(settings)}, {level} interval"),
         (right, scales.difference, f"Difference to the rest, simultaneous {level} interval"),
     ):
-        ax.set_xlim(axis.low, axis.high)
+        _ticks(ax, axis)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(words, fontsize=7)
     return figure
@@ -129,6 +130,12 @@ def _point(ax: "Axes", row: int, record: Mapping[str, Any] | None, key: str, axi
         ax.plot(record[key], row, "D", mfc="white", mec="0.4", ms=3.5)
 
 
+def _ticks(ax: "Axes", axis: plots.Axis, *, upright: bool = False) -> None:
+    texts = [f"{tick:.{axis.places}f}".replace("-", "−") for tick in axis.ticks]
+    (ax.set_yticks if upright else ax.set_xticks)(axis.ticks, texts)
+    (ax.set_ylim if upright else ax.set_xlim)(axis.low, axis.high)
+
+
 def _distribution(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], scales: Scales) -> "Figure":
     figure, (ax,) = _new(9, 1.8 + 1.1 * len(rows))
     random = np.random.default_rng(0)
@@ -138,10 +145,11 @@ def _distribution(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], sca
         if row.mean is not None:
             if row.low is not None and row.high is not None:
                 ax.plot([row.low, row.high], [place, place], color="black", lw=1.6)
-            ax.plot(row.mean, place, "D", mfc="white", mec="black", ms=5)
+            ax.plot(row.mean, place, "D", mfc="white", mec="black", ms=4)
     ax.set_yticks(range(len(rows)), [f"{_plain(row.name)}\n(n = {len(row.index)})" for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_xlim(scales.score.low, scales.score.high)
+    ax.tick_params(axis="y", length=0)
+    _ticks(ax, scales.score)
     ax.set_xlabel(f"{_label(settings)} of the case, mean over classes", fontsize=7)
     return figure
 
@@ -152,11 +160,17 @@ def _scatter(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], scales: 
         held = np.isfinite(row.volume) & (row.volume > 0)
         if held.any():
             _marks(ax, row, row.volume[held], row.score[held], label=_plain(row.name, 24))
-    if ax.collections:
+    held = np.concatenate([row.volume[np.isfinite(row.volume) & (row.volume > 0)] for row in rows])
+    if held.size:
         ax.set_xscale("log")
+        low, high = math.log10(held.min()) - 0.06, math.log10(held.max()) + 0.06
+        marks = plots.log_ticks(low, high)
+        ax.set_xlim(10**low, 10**high)
+        ax.set_xticks([value for value, _ in marks], [text for _, text in marks])
+        ax.set_xticks([], minor=True)
         ax.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=3)
     ax.spines["left"].set_visible(True)
-    ax.set_ylim(scales.score.low, scales.score.high)
+    _ticks(ax, scales.score, upright=True)
     ax.set_xlabel(f"Reference {size_word(settings)} ({unit_text(settings['volume_unit'])})", fontsize=7)
     ax.set_ylabel(_label(settings), fontsize=7)
     return figure
@@ -166,6 +180,5 @@ def _marks(ax: "Axes", row: plots.DotRow, xs: np.ndarray, ys: np.ndarray, label:
     colour = plots.palette()[plots.style_class(row.style)][0]
     shape = "x" if row.style is None else _SHAPES[(row.style + row.style // plots.COLOURS) % len(_SHAPES)]
     size = 9 if len(row.index) <= 400 else 3
-    ax.scatter(
-        xs, ys, s=size, c=colour, marker=shape, linewidths=0.6 if row.style is None else 0, alpha=0.8, label=label
-    )
+    edge = 0.6 if row.style is None else 0.0
+    ax.scatter(xs, ys, s=size, c=colour, marker=shape, linewidths=edge, alpha=0.8, label=label, clip_on=False)

@@ -72,7 +72,7 @@ METRICS: Final[dict[str, MetricText]] = {
         "Average symmetric surface distance",
         "distance",
         "low",
-        "mean of d(∂R → ∂P) and d(∂P → ∂R) over the points of both surfaces",
+        "mean of d(∂R → ∂P) and d(∂P → ∂R) over both surfaces",
         "Heimann et al., IEEE TMI 2009",
     ),
     "volume_error": MetricText(
@@ -80,7 +80,7 @@ METRICS: Final[dict[str, MetricText]] = {
         "Signed volume error",
         "volume",
         "zero",
-        "|P| - |R|",
+        "|P| − |R|",
         "",
     ),
 }
@@ -89,6 +89,13 @@ METRICS: Final[dict[str, MetricText]] = {
 def metric_text(key: str) -> MetricText:
     """Return what is said about a metric; one that is not known is shown under its key, as a fraction."""
     return METRICS.get(key) or MetricText(key, key, "fraction", "high", "", "")
+
+
+def formula(key: str, settings: Mapping[str, Any]) -> str:
+    """Return the definition of a metric under the settings: conventions of HD95 differ."""
+    if key == "hd95" and settings.get("hd95") in ("pooled", "medpy"):
+        return "P₉₅ of the distances d(∂R → ∂P) and d(∂P → ∂R) taken together"
+    return metric_text(key).formula
 
 
 def metric_unit(key: str, settings: Mapping[str, Any]) -> str:

@@ -2,24 +2,24 @@
 
 import base64
 import gzip
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from equivox.atomic import write_text
-from equivox.reports.case_list import OUTCOMES, hover_lines, list_cases, metric_column, score_text, size_text
+from equivox.reports.case_list import hover_lines, list_cases, lowest_cases
+from equivox.reports.embedding import embedded_json, finite
+from equivox.reports.gallery import gallery_case, window_filters
 from equivox.reports.left_out import empty_masks, ledger
-from equivox.reports.numbers import METRICS, metric_text, metric_unit, number, size_word, unit_text
-from equivox.reports.overlay import CT_WINDOWS, OverlayCase, Sheet, ct_window_table, make_sheet
+from equivox.reports.numbers import METRICS, formula, metric_text, metric_unit, size_word, unit_text
+from equivox.reports.overlay import OverlayCase
 from equivox.reports.plots import palette
 from equivox.reports.views import TableView, make_scales, table_view
 
@@ -39,6 +39,31 @@ _SETTING_WORDS: Final = {
     "failure_threshold": "A patient fails below",
     "hd95": "Convention of HD95",
 }
+
+
+@dataclass(frozen=True)
+class PageWords:
+    """Words that many parts of the page share."""
+
+    primary: str
+    endpoint: str
+    endpoint_words: str
+    level: str
+    margin: str
+    minimum_group: int
+    failure_words: str
+    size_word: str
+    metric_keys: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The definition of a metric."""
+
+    name: str
+    formula: str
+    unit: str
+    reference: str
 
 
 def write_report(
@@ -80,7 +105,7 @@ def render_report(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Seq
         lstrip_blocks=True,
     )
     environment.filters["words"] = _words
-    return environment.get_template("report.html.j2").render(**_context(_finite(summary), cases, overlays))
+    return environment.get_template("report.html.j2").render(**_context(finite(summary), cases, overlays))
 
 
 def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence[OverlayCase]) -> dict[str, Any]:
@@ -90,7 +115,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
     tables = [table_view(table, summary, listed, scales) for table in summary["tables"] if table["cases"]]
     headline = next((table for table in tables if table.headline), tables[0] if tables else None)
     others = [table for table in tables if table is not headline]
-    gallery = [_gallery_case(case, number_, cases, settings) for number_, case in enumerate(overlays, 1)]
+    gallery = [gallery_case(case, place, cases, settings) for place, case in enumerate(overlays, 1)]
     return {
         "summary": summary,
         "page": _page_words(summary),
@@ -99,7 +124,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "others": others,
         "verdict_lead": _verdict_lead(settings),
         "gallery": gallery,
-        "lowest": _lowest(listed, settings),
+        "lowest": lowest_cases(listed, settings),
         "left_out": ledger(summary["left_out"]),
         "empties": empty_masks(summary),
         "definitions": [_definition(key, settings) for key in METRICS],
@@ -111,35 +136,11 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "file_stem": re.sub(r"[^A-Za-z0-9]+", "-", summary["cohort"]["name"]).strip("-").lower()[:60] or "report",
         "style": _palette() + _asset("report.css"),
         "script": _asset("report.js"),
-        "windows": _window_filters() if any(case.windows for case in gallery) else "",
+        "windows": window_filters() if any(case.windows for case in gallery) else "",
         "hover_json": embedded_json(hover_lines(listed, settings)),
         "summary_json": embedded_json(summary),
         "cases_gzip": _packed(cases),
     }
-
-
-def embedded_json(value: Any) -> Markup:
-    r"""Return JSON that can stand inside a script element: nothing in it can end the element or open a comment.
-
-    Example:
-        >>> print(embedded_json({"id": "</script><!--"}))
-        {"id":"\u003c/script\u003e\u003c!--"}
-    """
-    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704  what could end the element was replaced above
-
-
-def _finite(value: Any) -> Any:
-    """Return plain values with None where a number is not finite, which JSON cannot say."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _packed(cases: pd.DataFrame) -> str:
@@ -160,6 +161,8 @@ def _palette() -> Markup:
 
 
 def _words(key: str) -> str:
+    if key in METRICS:
+        return METRICS[key].label
     text = key.replace("_", " ")
     return text[:1].upper() + text[1:]
 
@@ -168,13 +171,13 @@ def _plural(count: int, one: str) -> str:
     return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
-def _page_words(summary: Mapping[str, Any]) -> SimpleNamespace:
+def _page_words(summary: Mapping[str, Any]) -> PageWords:
     settings = summary["settings"]
     primary = settings["primary_endpoint"]
     first = summary["tables"][0]["overall"] if summary["tables"] else {}
     text = metric_text(primary)
     unit = metric_unit(primary, settings)
-    return SimpleNamespace(
+    return PageWords(
         primary=primary,
         endpoint=f"mean {text.label}",
         endpoint_words=f"Mean {text.label} of a patient" + (f", in {unit}" if unit else ", from 0 to 1"),
@@ -215,10 +218,10 @@ def _verdict_lead(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _definition(key: str, settings: Mapping[str, Any]) -> SimpleNamespace:
+def _definition(key: str, settings: Mapping[str, Any]) -> Definition:
     text = METRICS[key]
-    name = text.name if text.name.startswith(text.label) else f"{text.name} ({text.label})"
-    return SimpleNamespace(name=name, formula=text.formula, unit=metric_unit(key, settings), reference=text.reference)
+    name = text.name if text.label.lower() in text.name.lower() else f"{text.name} ({text.label})"
+    return Definition(name, formula(key, settings), metric_unit(key, settings), text.reference)
 
 
 def _setting(key: str, value: Any, settings: Mapping[str, Any]) -> tuple[str, str]:
@@ -251,82 +254,3 @@ def _contents(headline: TableView | None, others: Sequence[TableView]) -> Iterat
         yield f"table-{place}", table.words[:1].upper() + table.words[1:]
     yield "left-out", "What is left out"
     yield "methods", "Methods"
-
-
-def _lowest(listed: pd.DataFrame, settings: Mapping[str, Any]) -> SimpleNamespace:
-    primary = settings["primary_endpoint"]
-    metrics = [key for key in METRICS if key in listed]
-    if not len(listed) or primary not in metrics:
-        return SimpleNamespace(title="", heads=(), rows=[])
-    rising = metric_text(primary).better == "high"
-    ordered = listed.sort_values(primary, ascending=rising, na_position="last", kind="stable").head(_MOST_LISTED)
-    roles = len(set(listed["role"])) > 1
-    heads = ["Case", *(["Role"] if roles else []), f"Reference {size_word(settings)}"]
-    heads += [metric_text(key).label for key in metrics] + ["Not plainly scored"]
-    rows = []
-    for record in ordered.to_dict("records"):
-        notes = [f"{int(record[name])} {words}" for name, words in OUTCOMES.items() if record[name]]
-        row = [record["case_id"], *([record["role"].replace("_", " ")] if roles else [])]
-        row.append(size_text(record["volume"], settings))
-        rows.append([*row, *(score_text(key, record[key], settings) for key in metrics), ", ".join(notes) or "–"])
-    whole = len(listed) == len(ordered)
-    title = (
-        f"Every case, lowest mean {metric_text(primary).label} first ({len(listed):,})"
-        if whole
-        else f"The {_MOST_LISTED} lowest of {len(listed):,} cases; all are in the case table that can be saved below"
-    )
-    return SimpleNamespace(title=title, heads=heads, rows=rows)
-
-
-def _gallery_case(case: OverlayCase, place: int, cases: pd.DataFrame, settings: Mapping[str, Any]) -> SimpleNamespace:
-    sheet = make_sheet(case)
-    rows = cases[cases["case_id"].astype(str) == case.case_id]
-    reference, prediction = (f"{name}_{settings['volume_unit']}" for name in ("reference", "prediction"))
-    keys = [key for key in ("dice", "nsd", "hd95") if metric_column(key, settings) in rows]
-    scores = []
-    for record in rows.to_dict("records"):
-        outcome = str(record["outcome"])
-        named = str(record["class"]) + ("" if outcome == "scored" else f" ({OUTCOMES.get(outcome, _words(outcome))})")
-        row = [named, *(score_text(key, record[metric_column(key, settings)], settings) for key in keys)]
-        row += [size_text(record[name], settings) for name in (reference, prediction) if name in record]
-        scores.append(row)
-    heads = ["Class", *(metric_text(key).label for key in keys)]
-    heads += [label for name, label in ((reference, "Reference"), (prediction, "Prediction")) if name in rows]
-    words = [f"slice {one.number} of {sheet.axis_length}" for one in sheet.slices]
-    views = [[one.left, one.top, sheet.slice_width, sheet.slice_height] for one in sheet.slices]
-    return SimpleNamespace(
-        number=place,
-        case_id=case.case_id,
-        rank=case.rank,
-        blank=bool(case.image.size and case.image.min() == case.image.max()),
-        score=number(case.dice, 2),
-        sheet=sheet,
-        sides=list(zip(("left", "right", "top", "bottom"), sheet.sides, strict=False)),
-        classes=case.classes,
-        windows=list(CT_WINDOWS) if case.modality == "CT" else [],
-        heads=heads,
-        rows=scores,
-        slice_words=words,
-        slice_json=embedded_json({"views": views, "words": words}),
-        description=_describe(sheet),
-    )
-
-
-def _describe(sheet: Sheet) -> str:
-    return (
-        f"{_plural(len(sheet.slices), 'slice')} of {sheet.axis_length} across axis {sheet.axis}, from slice "
-        f"{sheet.slices[0].number} to {sheet.slices[-1].number}. "
-        "The contours follow the edges of the voxels. The table below has the scores."
-    )
-
-
-def _window_filters() -> Markup:
-    parts = ['<svg width="0" height="0" class="filters" aria-hidden="true">']
-    for name, (low, high) in CT_WINDOWS.items():
-        table = " ".join(f"{value:g}" for value in ct_window_table(low, high))
-        channels = "".join(f'<feFunc{c} type="table" tableValues="{table}"/>' for c in "RGB")
-        parts.append(
-            f'<filter id="window-{escape(name.replace(" ", "-"))}" color-interpolation-filters="sRGB">'
-            f"<feComponentTransfer>{channels}</feComponentTransfer></filter>"
-        )
-    return Markup("".join([*parts, "</svg>"]))  # noqa: S704  numbers and our own names

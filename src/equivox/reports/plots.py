@@ -279,7 +279,7 @@ def scatter_plot(
     low, high = (math.log10(held.min()), math.log10(held.max())) if held.size else (0.0, 1.0)
     if high - low < 0.3:
         low, high = low - 0.2, high + 0.2
-    ticks = _log_ticks(low, high)
+    ticks = log_ticks(low, high)
     parts = [f'<text class="label" x="0" y="12">{escape(labels[1])}</text>']
     for tick in axis.ticks:
         y = top + height * (1 - axis.share(tick))
@@ -300,7 +300,13 @@ def scatter_plot(
     return _figure("scatter many" if many else "scatter", top + height + 50, title, description, "".join(parts) + foot)
 
 
-def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return round values between two powers of ten, with their text.
+
+    Example:
+        >>> [text for _, text in log_ticks(0.0, 1.31)]
+        ['1', '2', '5', '10', '20']
+    """
     steps: tuple[int, ...] = (1, 2, 5) if high - low < 2.2 else (1, 3) if high - low < 3.2 else (1,)
     values = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in steps]
     kept = [value for value in values if low - 1e-9 <= math.log10(value) <= high + 1e-9]

@@ -181,6 +181,8 @@ def make_scales(summary: Mapping[str, Any], listed: pd.DataFrame) -> Scales:
     differences = [2.0 * settings["margin"]]
     for table in summary["tables"]:
         records = [table["overall"][primary], *(g for a in table["attributes"] for g in a["groups"])]
+        # Points of small groups must be seen; wide intervals of intersections may end in arrows.
+        ends += [g["mean"] for one in table.get("intersections", []) for g in one["groups"] if g["mean"] is not None]
         ends += [r[k] for r in records for k in ("mean", "low", "high") if r.get(k) is not None]
         contrasts = [c for a in table["attributes"] for c in a["contrasts"]]
         differences += [abs(c[k]) for c in contrasts for k in ("difference", "low", "high") if c.get(k) is not None]
@@ -425,8 +427,8 @@ def _spread_rows(spread: Mapping[str, Any], kind: MetricKind) -> list[SpreadRow]
         one = spread.get(key)
         if one is None:
             continue
-        # Ratios are pure numbers whatever the endpoint is.
-        places = decimals("fraction" if key == "ratio" else kind, one.get("value"))
+        # A digit more than the means have, so that value, chance and excess add up to the eye.
+        places = decimals("fraction" if key == "ratio" else kind, one.get("value")) + 1
         rows.append(
             SpreadRow(
                 label,
