@@ -61,7 +61,7 @@ class SurfaceSearch:
 
         Distances are exact but for surfaces of which more than 5,000 elements lie more than 5 voxel sides apart:
         then those are the distances to the nearest of the elements around the foot that the distance map points to.
-        They are too large by 0.0-0.1 voxel on average, which is less than 0.2 % of them.
+        They are too large by less than 0.1 voxel on average.
         """
         reach_mm = _REACH_VOXELS * max(self._spacing_mm)
         distance, neighbour = _query(self._centroids, elements.centroids_mm, reach_mm)
