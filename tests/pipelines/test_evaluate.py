@@ -250,6 +250,15 @@ def test_another_grid_can_be_resampled_or_left_out(tmp_path: Path) -> None:
     assert "expected the reference's grid" in partial.summary["left_out"]["excluded_cases"][0]["reason"]
 
 
+def test_predictions_without_labels_may_hold_the_references_values_or_indices(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 12)
+    (predictions / "labels.json").unlink()
+    write_mask(predictions / "case00.nii.gz", box(20, value=255))
+    write_mask(predictions / "case01.nii.gz", box(20, value=1))
+    result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    assert result.cases.set_index("case_id").loc[["case00", "case01"], "dice"].tolist() == [1.0, 1.0]
+
+
 def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
     cohort, predictions = make_cohort(tmp_path, 12)
     write_mask(predictions / "case01.nii.gz", box(20, value=7))

@@ -160,8 +160,10 @@ def _show(evaluation: "Evaluation") -> None:
         if failure["value"] is not None:
             threshold = evaluation.summary["settings"]["failure_threshold"]
             console.print(f"Below a Dice of {threshold:g}: {failure['failed']} of {failure['patients']} patients.")
+        exploratory = "" if table["headline"] else " (exploratory)"
         for attribute in table["attributes"]:
-            console.print(f"[bold]{escape(attribute['name'])}[/]: {escape(attribute['verdict']['sentence'])}")
+            name, sentence = escape(attribute["name"]), escape(attribute["verdict"]["sentence"])
+            console.print(f"[bold]{name}[/]{exploratory}: {sentence}")
     left_out = evaluation.summary["left_out"]
     counts = {
         "left out": len(left_out["excluded_cases"]),

@@ -191,7 +191,11 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
 
 def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool) -> dict[str, ScoringTask]:
     classes, reference_values = source.classes or {}, source.reference_values or {}
-    prediction_values = reference_values
+    prediction_values = dict(reference_values)
+    indices = set(classes.values())
+    if not indices & set(reference_values):
+        # Masks of class indices, where no index could be mistaken for a value of the reference files.
+        prediction_values |= {index: index for index in indices}
     if source.prediction_values is not None:
         # A class that the references do not know counts as background: it was not asked for.
         named = {value: classes.get(name, 0) for value, name in source.prediction_values.items()}
