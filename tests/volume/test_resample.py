@@ -85,6 +85,24 @@ def test_labels_take_the_largest_share_by_hand() -> None:
     assert resized.dtype == np.uint8
 
 
+@pytest.mark.parametrize(
+    ("shape", "new_shape"), [((9, 11, 5), (7, 16, 5)), ((6, 7, 8), (13, 4, 3)), ((1, 2, 3), (2, 1, 7))]
+)
+def test_labels_equal_the_largest_of_all_interpolated_masks(shape, new_shape) -> None:
+    labels = np.random.default_rng(1).integers(0, 5, shape).astype(np.int16)
+    shares = [resize((labels == value)[None].astype(np.float32), new_shape, 1)[0] for value in range(5)]
+    # A thousandth of float32's rounding decides nothing: classes within it of the largest are all right.
+    resized = resize_labels(labels, new_shape)
+    won = np.take_along_axis(np.array(shares), resized[None].astype(np.int64), axis=0)[0]
+    np.testing.assert_allclose(won, np.max(shares, axis=0), atol=1e-5)
+
+
+def test_ties_fall_to_the_smaller_class() -> None:
+    # One voxel halfway between the two.
+    for pair in ([3, 1], [1, 3]):
+        assert resize_labels(np.array(pair, dtype=np.int16).reshape(2, 1, 1), (1, 1, 1)).item() == 1
+
+
 def test_labels_never_get_a_class_between_two_others() -> None:
     labels = np.zeros((8, 8, 3), dtype=np.int16)
     labels[4:] = 2

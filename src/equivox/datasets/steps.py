@@ -26,6 +26,8 @@ GEOMETRY = "geometry"
 COARSE_RATIO = 3.0
 """A scan whose thickest axis is over 3 times its finest is anisotropic (nnU-Net's threshold)."""
 
+_LARGEST_TABLE = 1 << 20
+
 
 class ReadVolumes(MapTransform):  # type: ignore[misc]
     """Read files with our readers, channel first, the affine in RAS millimetres.
@@ -42,12 +44,17 @@ class ReadVolumes(MapTransform):  # type: ignore[misc]
         self.labels = labels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with a float32 (labels: int32) `MetaTensor` for each path."""
+        """Return the data with a float32 (labels: integer) `MetaTensor` for each path."""
         loaded = dict(data)
         for key in self.key_iterator(loaded):
             path = Path(data[key])
             volume = read_label_map(path) if self.labels else read_volume(path)
-            array = volume.array.astype(np.int32 if self.labels else np.float32, copy=False)
+            array = volume.array
+            if not self.labels:
+                array = array.astype(np.float32, copy=False)
+            elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
+                # Torch has few operations for larger unsigned types.
+                array = array.astype(np.int64)
             loaded[key] = _tensor(array, volume.affine)
             loaded[key].meta[ImageMetaKey.FILENAME_OR_OBJ] = str(path)
         return loaded
@@ -113,16 +120,15 @@ class MapLabelValues(MapTransform):  # type: ignore[misc]
         mapped = dict(data)
         for key in self.key_iterator(mapped):
             array = data[key].as_tensor().numpy()
-            values = np.unique(array)
-            unknown = [int(value) for value in values if int(value) not in self.indices]
-            if unknown:
+            indices = _look_up(array, self.indices)
+            if indices.min(initial=0) < 0:
+                unknown = [int(value) for value in np.unique(array[indices < 0])]
                 msg = (
                     f"{_file(data[key])}: expected label values {sorted(self.indices)}, got also {unknown[:5]}; "
                     "name them under label_values in cohort.yaml"
                 )
                 raise InputError(msg)
-            indices = np.array([self.indices[int(value)] for value in values], dtype=np.int16)
-            mapped[key] = _tensor(indices[np.searchsorted(values, array)], data[key].affine)
+            mapped[key] = _tensor(indices, data[key].affine)
         return mapped
 
 
@@ -287,6 +293,20 @@ def scale_in_place(channel: np.ndarray, intensity: IntensityPlan) -> None:
         channel /= np.float32(255)
         channel -= np.float32(intensity.mean or 0.0)
         channel /= np.float32(intensity.std or 1.0)
+
+
+def _look_up(values: np.ndarray, indices: Mapping[int, int]) -> np.ndarray:
+    """Return the class index (int16) of each value, -1 where it is not listed."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if high - low < _LARGEST_TABLE:
+        table = np.full(high - low + 1, -1, dtype=np.int16)
+        for value, index in indices.items():
+            if low <= value <= high:
+                table[value - low] = index
+        return table[values if low == 0 else values.astype(np.int64) - low]
+    present, places = np.unique(values, return_inverse=True)
+    mapped = np.array([indices.get(int(value), -1) for value in present], dtype=np.int16)
+    return mapped[places.reshape(values.shape)]
 
 
 def _tensor(array: np.ndarray, affine: Any) -> MetaTensor:
