@@ -248,6 +248,25 @@ def test_known_voxel_sizes_give_every_distance_and_volume_its_unit(reader) -> No
     assert re.search(r"Volume error all classes ml", reader.text)
 
 
+def test_errors_of_volume_have_a_sign_and_volumes_have_none(example) -> None:
+    case = example.overlays[2].case_id
+    rows = example.cases[example.cases["case_id"] == case]
+    scored = rows[(rows["outcome"] == "scored") & (rows["volume_error_ml"].abs() > 0.1)].iloc[0]
+    text = _render(example).text
+    gallery = text[text.index("Where it fails", 400) :]
+    sizes = [
+        f"{scored[name]:.1f}" if scored[name] >= 10 else f"{scored[name]:.2f}"
+        for name in ("reference_ml", "prediction_ml")
+    ]
+    assert f"{scored['class']} {scored['dice']:.2f}" in gallery
+    assert f" {sizes[0]} {sizes[1]} " in gallery
+    assert "+" not in re.search(rf"{scored['class']} {scored['dice']:.2f}.{{0,60}}", gallery)[0]
+    whole = rows["volume_error_ml"].astype(float).mean()
+    listed = re.search(rf"{case} (?:test|out of fold) (.{{0,80}})", text)[1]
+    assert f"{abs(whole):.2f}" in listed
+    assert f"{'−' if whole < 0 else '+'}{abs(whole):.2f}" in listed
+
+
 def test_areas_of_two_dimensional_images_are_no_volumes(make) -> None:
     example = make(20, overlays=False)
     example.summary["settings"]["volume_unit"] = "mm2"

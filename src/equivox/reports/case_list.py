@@ -6,7 +6,17 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equivox.reports.numbers import METRICS, Number, decimals, metric_text, metric_unit, number, size_word
+from equivox.reports.numbers import (
+    METRICS,
+    MISSING,
+    Number,
+    decimals,
+    metric_text,
+    metric_unit,
+    number,
+    signed,
+    size_word,
+)
 
 ATTRIBUTE: Final = "attribute:"
 _MOST_LISTED: Final = 200
@@ -63,24 +73,29 @@ def list_cases(cases: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame
 
 def hover_lines(listed: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page says about each case: the heads, and for each case its id and the values as text."""
-    columns = {f"Reference {size_word(settings)}": [_with_unit(v, "volume_error", settings) for v in listed["volume"]]}
+    sizes = [_with_unit(size_text(value, settings), "volume_error", settings) for value in listed["volume"]]
+    columns = {f"Reference {size_word(settings)}": sizes}
     for metric in ("dice", "nsd", "hd95"):
         if metric in listed:
-            columns[METRICS[metric].label] = [_with_unit(v, metric, settings) for v in listed[metric]]
+            texts = (score_text(value, metric, settings) for value in listed[metric])
+            columns[METRICS[metric].label] = [_with_unit(text, metric, settings) for text in texts]
     return {"id": listed["case_id"].tolist(), "heads": list(columns), "values": list(columns.values())}
 
 
 def score_text(value: Number, metric: str, settings: Mapping[str, Any]) -> str:
-    """Write the score of one case; its unit stands in the head, see `score_head`.
+    """Write the score of one case, an error with its sign; its unit stands in the head, see `score_head`."""
+    if METRICS[metric].kind == "volume":
+        return signed(value, _size_decimals(value, settings))
+    return number(value, decimals(METRICS[metric].kind, value))
 
-    Args:
-        value: NaN where there is none.
-        metric: ``volume_error`` writes sizes of structures as well.
-        settings: The settings of the summary.
-    """
-    kind = METRICS[metric].kind
-    whole = kind == "volume" and settings["volume_unit"] == "voxels"
-    return number(value, 0 if whole else decimals(kind, value))
+
+def size_text(value: Number, settings: Mapping[str, Any]) -> str:
+    """Write the volume or area of a structure; its unit stands in the head, see `score_head`."""
+    return number(value, _size_decimals(value, settings))
+
+
+def _size_decimals(value: Number, settings: Mapping[str, Any]) -> int:
+    return 0 if settings["volume_unit"] == "voxels" else decimals("volume", value)
 
 
 def score_head(label: str, metric: str, settings: Mapping[str, Any]) -> str:
@@ -89,10 +104,9 @@ def score_head(label: str, metric: str, settings: Mapping[str, Any]) -> str:
     return f"{label} ({unit})" if unit else label
 
 
-def _with_unit(value: Number, metric: str, settings: Mapping[str, Any]) -> str:
+def _with_unit(text: str, metric: str, settings: Mapping[str, Any]) -> str:
     unit = metric_unit(metric, settings)
-    text = score_text(value, metric, settings)
-    return f"{text} {unit}" if unit and pd.notna(value) else text
+    return f"{text} {unit}" if unit and text != MISSING else text
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ def lowest_cases(listed: pd.DataFrame, settings: Mapping[str, Any]) -> CaseListi
     for record in ordered.to_dict("records"):
         notes = [f"{int(record[name])} {words}" for name, words in OUTCOMES.items() if record[name]]
         row = [record["case_id"], *([record["role"].replace("_", " ")] if roles else [])]
-        row.append(score_text(record["volume"], "volume_error", settings))
+        row.append(size_text(record["volume"], settings))
         rows.append([*row, *(score_text(record[key], key, settings) for key in metrics), ", ".join(notes) or "–"])
     title = f"Every case, {'lowest' if rising else 'highest'} mean {label} first ({len(listed):,})"
     if len(ordered) < len(listed):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup, escape
 
-from equivox.reports.case_list import OUTCOMES, metric_column, score_head, score_text
+from equivox.reports.case_list import OUTCOMES, metric_column, score_head, score_text, size_text
 from equivox.reports.embedding import embedded_json
 from equivox.reports.numbers import metric_text, number
 from equivox.reports.overlay import CT_WINDOWS, OverlayCase, Sheet, ct_window_table, make_sheet
@@ -68,9 +68,7 @@ def gallery_case(case: OverlayCase, place: int, cases: pd.DataFrame, settings: M
         outcome = str(record["outcome"])
         named = str(record["class"]) + ("" if outcome == "scored" else f" ({OUTCOMES.get(outcome, outcome)})")
         row = [named, *(score_text(record[metric_column(key, settings)], key, settings) for key in keys)]
-        row += [
-            score_text(record[name], "volume_error", settings) for name in (reference, prediction) if name in record
-        ]
+        row += [size_text(record[name], settings) for name in (reference, prediction) if name in record]
         scores.append(row)
     heads = ["Class", *(score_head(metric_text(key).label, key, settings) for key in keys)]
     for name, label in ((reference, "Reference"), (prediction, "Prediction")):

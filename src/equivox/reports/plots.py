@@ -199,7 +199,7 @@ _RIGHT: Final = 12.0
 
 
 def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, description: str) -> Markup:
-    """Return every case as a dot, one row a group, with the mean, its interval and the median of the patients.
+    """Return every case as a dot, one row a group, and below the dots the mean, interval and median of the patients.
 
     Args:
         rows: One a group; rows without a case keep their place.
@@ -227,8 +227,8 @@ def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, descr
             f'<line class="rule" x1="{_LEFT:g}" x2="{_WIDTH - _RIGHT:g}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
         )
         body.append(_dots(row, xs, middle + offsets, radius))
-        body.append(_summary_marks(row, axis, width, middle, half))
-        top = middle + half + 6
+        body.append(_summary_marks(row, axis, width, middle + half + 5))
+        top = middle + half + 15
     grid = "".join(
         f'<line class="grid" x1="{_LEFT + width * axis.share(t):.1f}" x2="{_LEFT + width * axis.share(t):.1f}"'
         f' y1="4" y2="{top:.0f}"/>'
@@ -238,17 +238,18 @@ def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, descr
     return _figure("strip many" if many else "strip", top + 44, title, description, grid + "".join(body) + foot)
 
 
-def _summary_marks(row: DotRow, axis: Axis, width: float, middle: float, half: float) -> str:
+def _summary_marks(row: DotRow, axis: Axis, width: float, level: float) -> str:
+    """Return mean, interval and median of a row, below its dots so that they hide none."""
     parts = []
-    if row.median is not None:
-        x = _LEFT + width * axis.share(row.median)
-        parts.append(f'<path class="median" d="M{x:.1f} {middle - half + 2:.1f}v{2 * half - 4:.1f}"/>')
     if row.mean is not None:
         x = _LEFT + width * axis.share(row.mean)
         if row.low is not None and row.high is not None:
             left, right = (_LEFT + width * min(1.0, max(0.0, axis.share(end))) for end in (row.low, row.high))
-            parts.append(f'<path class="span" d="M{left:.1f} {middle:.1f}H{right:.1f}"/>')
-        parts.append(f'<path class="mean" d="M{x:.1f} {middle - 6:.1f}l5 6-5 6-5-6z"/>')
+            parts.append(f'<path class="span" d="M{left:.1f} {level:.1f}H{right:.1f}"/>')
+        parts.append(f'<path class="mean" d="M{x:.1f} {level - 5.5:.1f}l4.5 5.5-4.5 5.5-4.5-5.5z"/>')
+    if row.median is not None:
+        x = _LEFT + width * axis.share(row.median)
+        parts.append(f'<path class="median" d="M{x:.1f} {level - 6:.1f}v12"/>')
     return "".join(parts)
 
 

@@ -224,7 +224,7 @@ def table_view(
     failure = table["failure_rate"]
     classes = [_class_row(name, record, settings) for name, record in table["by_class"].items()]
     flat = list(overall.values())
-    for one in classes:
+    for one in classes if len(classes) > 1 else []:
         flat += one.metrics.values()
     order = {key: place for place, key in enumerate(overall)}
     margin = scales.margin
@@ -493,7 +493,7 @@ def _plots(
         f"{score} against the reference's {size_word(settings)}, by {name}",
         f"One dot a case; the axis of the {size_word(settings)} is logarithmic. Cases by group: {counts}.",
         # About as high as the plot beside it.
-        height=min(250.0, max(150.0, 43.0 * len(dots) - 26.0)),
+        height=min(250.0, max(150.0, 52.0 * len(dots) - 26.0)),
     )
     return strip, scatter
 
