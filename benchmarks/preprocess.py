@@ -9,7 +9,7 @@ standardised, resampled to 1.2x1.2x2 mm and written to chunked blosc2, one after
 * order 1: nnU-Net's `resample_torch_fornnunet` (its torch planner) and ours with `image_interpolation: linear`.
 
 nnU-Net is driven through its own `DefaultPreprocessor.run_case_save`; planning is left out for both. Every line runs in
-a process of its own; its imports are printed apart as start-up. Labels are interpolated linearly, class by class, in
+a process of its own, with one thread, as both tools run one case a core; its imports are printed apart as start-up. Labels are interpolated linearly, class by class, in
 every line. The error is that of the prepared image: against scipy's B-spline in double precision (the same
 interpolation; float32 rounding should be all that is left), and against the noise-free scene itself at the new voxels.
 """
@@ -50,7 +50,7 @@ def main() -> None:
     if options.line:
         print(json.dumps(measure_line(options.line, options.work, options.cases)))
         return
-    shape = (160, 160, 60) if options.small else (512, 512, 240)
+    shape = (192, 192, 80) if options.small else (512, 512, 240)
     facts = describe_machine("nnunetv2", "scikit-image", "scipy", "blosc2")
     results: dict[str, Any] = {"machine": facts, "shape": shape, "cases": options.cases, "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +101,9 @@ def write_scan(work: Path, number: int, shape: tuple[int, int, int]) -> None:
 def in_own_process(name: str, work: Path, cases: int) -> dict[str, Any]:
     """Run one line and return what it measured of itself."""
     command = [sys.executable, __file__, "--line", name, "--work", str(work), "--cases", str(cases)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # One thread for everybody: cases, not threads, are what both tools run side by side.
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **threads})
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         sys.exit(f"{name} failed")
@@ -179,8 +181,7 @@ def nnunet(work: Path, *, cubic: bool) -> Callable[[int], None]:
         function = "resample_torch_fornnunet"
         image = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
         label = {**image, "is_seg": True}
-        # Its own default of four threads, cut to the cores that are here, as for everything else.
-        image["num_threads"] = label["num_threads"] = len(os.sched_getaffinity(0))
+        image["num_threads"] = label["num_threads"] = 1
     plans = PlansManager(
         {
             "dataset_name": "phantom",

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,10 +140,25 @@ def _known_key(store: Store, task: _Task) -> str | None:
     return key if store.has(key, verify=task.verify) else None
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: cases run side by side, and threads that wait for each other burn the processor."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _prepare(task: _Task) -> _Done:
     case, store = task.case, Store(task.store)
     key = store.key(case.images, case.label, task.label_indices, task.plan)
     made = not store.has(key, verify=task.verify)
     if made:
-        store.write(key, prepare_case(case.images, case.label, task.label_indices, task.plan))
+        with _one_thread():
+            prepared = prepare_case(case.images, case.label, task.label_indices, task.plan)
+        store.write(key, prepared)
     return _Done(key, made, store.hashes.added)
