@@ -378,9 +378,10 @@ def inference_line(name: str, work: Path, options: argparse.Namespace) -> dict[s
 
 def slide_equivox(network: torch.nn.Module, run: "RunFolder", image: np.ndarray, *, bfloat16: bool) -> torch.Tensor:
     """Ours, as `equivox predict` calls it."""
-    from equivox.pipelines.sliding_window import sliding_window_logits
+    from equivox.pipelines.sliding_window import ready_network, sliding_window_logits
 
     plan = run.network_plan
+    network = ready_network(network, plan, "cpu")
     batch_size = 1 if plan.dimensions == 3 else 4
     classes = len(run.plan.classes) + 1
     return sliding_window_logits(network, image, plan, num_classes=classes, batch_size=batch_size, bfloat16=bfloat16)

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from equivox.datasets.plan import NetworkPlan
-from equivox.pipelines.sliding_window import sliding_window_logits, softmax_, window_count, window_starts
+from equivox.pipelines.sliding_window import (
+    ready_network,
+    sliding_window_logits,
+    sliding_window_probabilities,
+    softmax_,
+    window_count,
+    window_starts,
+)
 
 
 def plan_2d(patch: tuple[int, ...], slice_axis: int = 2) -> NetworkPlan:
@@ -178,6 +185,34 @@ def test_bfloat16_is_close_to_float32_and_returns_float32() -> None:
     rounded = sliding_window_logits(network, image, plan_3d((8, 8, 8)), num_classes=3, bfloat16=True)
     assert rounded.dtype == torch.float32
     assert 0 < float((rounded - exact).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize("plan", [plan_2d((8, 8)), plan_3d((8, 8, 8))])
+def test_a_network_made_ready_gives_the_same_numbers(plan: NetworkPlan) -> None:
+    torch.manual_seed(0)
+    kinds = (
+        (torch.nn.Conv2d, torch.nn.InstanceNorm2d)
+        if plan.dimensions == 2
+        else (torch.nn.Conv3d, torch.nn.InstanceNorm3d)
+    )
+    network = torch.nn.Sequential(kinds[0](2, 4, 3, padding=1), kinds[1](4), kinds[0](4, 3, 3, padding=1)).eval()
+    image = scan((2, 12, 9, 8))
+    before = sliding_window_logits(network, image, plan, num_classes=3)
+    ready = ready_network(network.train(), plan, "cpu")
+    assert not ready.training
+    torch.testing.assert_close(sliding_window_logits(ready, image, plan, num_classes=3), before, rtol=1e-4, atol=1e-4)
+
+
+def test_several_networks_are_averaged_in_probability_space() -> None:
+    image, plan = scan((1, 5, 4, 4)), plan_3d((4, 4, 4))
+    networks = [voxelwise, lambda batch: (voxelwise(batch)[0].flip(1),)]
+    parts: list[float] = []
+    mean = sliding_window_probabilities(networks, image, plan, num_classes=3, on_progress=parts.append)
+    alone = [sliding_window_logits(network, image, plan, num_classes=3).softmax(0) for network in networks]
+    torch.testing.assert_close(mean, (alone[0] + alone[1]) / 2)
+    assert parts[-1] == 1
+    with pytest.raises(ValueError, match="at least one network"):
+        sliding_window_probabilities([], image, plan, num_classes=3)
 
 
 def test_softmax_in_place_is_the_softmax() -> None:

@@ -22,7 +22,7 @@ from equivox.options import Options
 from equivox.pipelines.prediction_folder import PredictionFolder, PredictionResult, Role, Status
 from equivox.pipelines.run_folder import RunFolder
 from equivox.pipelines.scans import Scan, find_scans, scan_of_channels
-from equivox.pipelines.sliding_window import sliding_window_probabilities, window_count
+from equivox.pipelines.sliding_window import ready_network, sliding_window_probabilities, window_count
 from equivox.progress import progress_bar
 from equivox.volume import Grid, read_grid
 from equivox.volume.orientation import reorient_affine, turn_axes
@@ -185,7 +185,7 @@ class _Model:
             msg = "--device cuda: expected a graphics card that torch can use, got none; leave the option out"
             raise InputError(msg)
         device = "cuda" if cuda and self.options.device != "cpu" else "cpu"
-        self.networks = {fold: self.run.network(fold).to(device) for fold in folds}
+        self.networks = {fold: ready_network(self.run.network(fold), self.plan, device) for fold in folds}
 
     def probabilities(self, folds: Sequence[int], prepared: PreparedCase, tell: Callable[[float], None]) -> Tensor:
         """Return the mean probabilities of these folds' networks on the prepared grid."""
