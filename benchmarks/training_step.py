@@ -4,8 +4,8 @@
 
 DATA is the folder `lgg_kaggle3m`; WORK keeps the prepared scans. Each figure is of a process of its own on the
 processor: nnU-Net 2.8 in float32 (it has no other way there), ours in float32, and ours with bfloat16 autocast, which
-is labelled so. The three take turns, so that another program's load falls on all of them. Patches are cut and augmented in
-the same process in both tools (no data workers). The network is nnU-Net's 2D plan; a step is: next batch, forward,
+is labelled so. The three take turns, so that another program's load falls on all of them. Patches are cut and augmented
+in the same process in both tools (no data workers). The network is nnU-Net's 2D plan; a step is: next batch, forward,
 loss, backward, clipping, update, and in ours the running mean of the weights.
 """
 

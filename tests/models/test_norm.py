@@ -35,3 +35,11 @@ def test_only_affine_instance_norms_are_replaced() -> None:
         "InstanceNorm3d",
         "BatchNorm2d",
     ]
+
+
+def test_a_norm_with_two_names_stays_one_module() -> None:
+    norm = nn.InstanceNorm2d(2, affine=True)
+    network = nn.ModuleDict({"block": nn.Sequential(norm), "norm": norm})
+    with_fast_instance_norm(network)
+    assert isinstance(network["norm"], InstanceNorm)
+    assert network["block"][0] is network["norm"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._utils import ExceptionWrapper
 
 from equivox.datasets.plan import NetworkPlan
 from equivox.datasets.transforms import AugmentationOptions
@@ -254,7 +255,19 @@ def test_the_fault_of_a_worker_comes_with_its_own_traceback(training_cohort) -> 
         list(batches(broken, range(2), workers=1))
 
 
-def test_a_case_that_a_worker_cannot_read_is_told_in_one_line(training_cohort) -> None:
+def test_a_case_that_a_worker_cannot_read_is_told_in_one_line(training_cohort, monkeypatch) -> None:
+    from equivox.pipelines.training import batches as module
+
+    class Loader(module.DataLoader):
+        """Raises what torch makes of a worker's exception, without the time of starting one."""
+
+        def __iter__(self):
+            try:
+                self.dataset[0]
+            except InputError:
+                ExceptionWrapper(where="in DataLoader worker process 0").reraise()
+
+    monkeypatch.setattr(module, "DataLoader", Loader)
     recipe = replace(recipe_of(training_cohort), keys=("0" * 32,))
     with pytest.raises(InputError, match=r"^[^\n]*no such prepared case; run 'equivox preprocess' first$"):
         list(batches(recipe, range(2), workers=1))
@@ -336,3 +349,17 @@ def test_the_config_is_plain_data() -> None:
     values = json.loads(TrainingConfig().model_dump_json())
     assert TrainingConfig.model_validate(values) == TrainingConfig()
     assert values["loss"]["options"]["smooth"] == 1e-5
+
+
+def test_a_killed_worker_is_told_with_what_to_do(training_cohort, monkeypatch) -> None:
+    from equivox.pipelines.training import batches as module
+
+    class Loader(module.DataLoader):
+        def __iter__(self):
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(module, "DataLoader", Loader)
+    with pytest.raises(
+        RuntimeError, match=r"worker \(pid 7\) is killed .* memory ran out; try again with fewer workers"
+    ):
+        list(batches(recipe_of(training_cohort), range(2), workers=1))

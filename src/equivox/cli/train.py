@@ -18,7 +18,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Any option of the config, such as optimizer.lr=1e-3; repeatable.")
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(help="Fix the number of steps by this time, after timing some.")
+        float | None, typer.Option(help="Fix the number of steps by this time, for all folds together.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     fold: Annotated[str, typer.Option(help="The fold to validate on, or all.")] = "0",

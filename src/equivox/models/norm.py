@@ -37,10 +37,17 @@ class InstanceNorm(nn.Module):
 
 
 def with_fast_instance_norm(network: nn.Module) -> nn.Module:
-    """Put `InstanceNorm` in place of torch's affine instance norms, in place, and return the network."""
-    for name, child in network.named_children():
-        if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d) and child.affine and not child.track_running_stats:
-            setattr(network, name, InstanceNorm(child.num_features, eps=child.eps))
-        else:
-            with_fast_instance_norm(child)
+    """Put `InstanceNorm` in place of torch's affine instance norms, in place, and return the network.
+
+    A norm that is held under several names, as in nnU-Net's blocks, stays one module.
+    """
+    replaced: dict[nn.Module, InstanceNorm] = {}
+    for parent in list(network.modules()):
+        for name, child in parent._modules.items():
+            if not isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d):
+                continue
+            if child.affine and not child.track_running_stats:
+                if child not in replaced:
+                    replaced[child] = InstanceNorm(child.num_features, eps=child.eps)
+                parent._modules[name] = replaced[child]
     return network

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +59,8 @@ def train(
             the resolved config says the number, and with it the run can be repeated anywhere.
         resume: Go on with the run in `out` from its last checkpoint.
         fold: A fold's number, or ``all``.
-        workers: Processes that make patches; None takes 0 on two cores and fewer, else up to 4. The result is the same.
+        workers: Processes that make patches (0 makes them in this one) and prepare missing cases; None goes by the
+            machine. The result is the same.
 
     Returns:
         The run folder.
@@ -141,8 +142,7 @@ def _precision(training: Training) -> tuple[TrainingConfig, dict[str, float] | N
     seconds: dict[str, float] = training.world.from_leader(measured)
     chosen = faster_precision(seconds)
     logger.info(
-        "Without the loading of data, a training step takes %.2f s in float32 and %.2f s with bfloat16 here: "
-        "training in %s.",
+        "A step of two patches takes %.2f s in float32 and %.2f s with bfloat16 here: training in %s.",
         seconds["float32"],
         seconds["bfloat16"],
         chosen,
@@ -206,7 +206,7 @@ def _train_fold(training: Training, run: RunFolder, fold: int, stop: StopSignals
 def _fold_task(training: Training, run: RunFolder, fold: int) -> FoldTask:
     config, validated = training.config, training.cases_of(fold)[1]
 
-    def validate(network: torch.nn.Module, index: int) -> ValidationCase:
+    def validate(network: torch.nn.Module, index: int, on_progress: Callable[[float], None]) -> ValidationCase:
         return validate_case(
             network,
             training.store,
@@ -216,6 +216,7 @@ def _fold_task(training: Training, run: RunFolder, fold: int) -> FoldTask:
             num_classes=len(training.plan.classes) + 1,
             overlap=config.validation.overlap,
             bfloat16=config.precision == "bfloat16",
+            on_progress=on_progress,
         )
 
     return FoldTask(

@@ -25,11 +25,13 @@ class Progress:
         steps_done: Updates so far; the next step has this number.
         losses: Of the steps since the last line of the log, so that a resumed run logs the same means.
         seconds: Time spent in training so far, over all sittings.
+        validated: The step after which cases were last validated: a signal may come before or within a validation.
     """
 
     steps_done: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    validated: int = 0
 
 
 def save_checkpoint(folder: Path, learner: Learner, progress: Progress) -> None:

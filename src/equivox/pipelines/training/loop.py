@@ -39,7 +39,8 @@ class FoldTask:
         recipe: Where the patches come from.
         workers: Processes that make them.
         class_names: Class index -> name, for the log.
-        validate: Segments the n-th validation case with a network; called by each process for its share.
+        validate: Segments the n-th validation case with a network, and calls back between windows; called by each
+            process for its share.
         validation_cases: How many there are.
     """
 
@@ -49,7 +50,7 @@ class FoldTask:
     recipe: PatchRecipe
     workers: int
     class_names: dict[int, str]
-    validate: Callable[[torch.nn.Module, int], ValidationCase]
+    validate: Callable[[torch.nn.Module, int, Callable[[float], None]], ValidationCase]
     validation_cases: int
 
 
@@ -70,6 +71,10 @@ class FoldResult:
     seconds: float
     validation_dice: float | None
     loss: float | None
+
+
+class _GiveWay(Exception):  # noqa: N818 - it is no error
+    """A validation stops for a signal."""
 
 
 class FoldLoop:
@@ -111,6 +116,8 @@ class FoldLoop:
                 f"Fold {self.task.fold}", total=self.steps, completed=first, loss="-", dice="-", wait="-"
             )
             try:
+                # A signal may have come before the validation of the last step was done.
+                self._validate_if_due(lambda **fields: bar.update(line, **fields))
                 for step in range(first, self.steps):
                     result = self._step(step, stream)
                     self.progress.seconds = before + time.perf_counter() - sitting
@@ -134,13 +141,11 @@ class FoldLoop:
         self.progress.losses.append(result.loss)
         if done % max(1, self.steps // _LINES) == 0 or done == self.steps:
             self._write_line(done, result, show)
-        every = config.validation.every_steps
-        if every and (done % every == 0 or done == self.steps) and self._stop_asked() is None:
-            self._validate(done, show)
+        self._validate_if_due(show)
         asked = self._stop_asked()
         if done % (config.checkpoint.every_steps or self.steps) == 0 or done == self.steps or asked is not None:
             self._save()
-        if asked is not None and done < self.steps:
+        if asked is not None:
             msg = f"stopped after step {done} of {self.steps}; the state is saved, go on with --resume"
             raise TrainingStopped(asked, msg)
 
@@ -176,20 +181,45 @@ class FoldLoop:
                 given,
             )
 
-    def _validate(self, done: int, show: Callable[..., None]) -> None:
+    def _validate_if_due(self, show: Callable[..., None]) -> None:
+        done, every = self.progress.steps_done, self.task.config.validation.every_steps
+        due = every and done and (done % every == 0 or done == self.steps) and self.progress.validated != done
+        if not due or self._stop_asked() is not None:
+            return
         begun = time.perf_counter()
+        cases = self._validated_cases()
+        if cases is not None:
+            self.progress.validated = done
+            self._write_validation(done, cases, time.perf_counter() - begun, show)
+
+    def _validated_cases(self) -> list[ValidationCase] | None:
+        """Validate; None where a signal came in between, in any process."""
+
+        def give_way(_: float) -> None:
+            if self.stop.received is not None:
+                raise _GiveWay
+
         count = min(self.task.config.validation.cases or 1, self.task.validation_cases)
-        own = [self.task.validate(self.learner.ema.network, index) for index in self.world.share(count)]
-        shares = self.world.gather([(case.case_id, case.dice) for case in own])
+        own = []
+        try:
+            for index in self.world.share(count):
+                case = self.task.validate(self.learner.ema.network, index, give_way)
+                own.append((case.case_id, case.dice))
+        except _GiveWay:
+            logger.debug("the validation gives way to a signal")
+        shares = self.world.gather(own)
         cases = [ValidationCase(case_id, dice) for share in shares for case_id, dice in share]
-        cases.sort(key=lambda case: case.case_id)
+        return sorted(cases, key=lambda case: case.case_id) if len(cases) == count else None
+
+    def _write_validation(
+        self, done: int, cases: list[ValidationCase], seconds: float, show: Callable[..., None]
+    ) -> None:
         self.dice = mean_dice(cases)
         by_class = {
             name: sum(found) / len(found)
             for index, name in self.task.class_names.items()
             if (found := [case.dice[index] for case in cases if index in case.dice])
         }
-        seconds = time.perf_counter() - begun
         self.log.write(
             done,
             {

@@ -141,13 +141,14 @@ def prepare(request: Request) -> Training:
         refuse_drift(run, asked, base, cohort.folder, split)
     config = resolve_device(run.config if run else asked)
     world = join_world(config.device or "cpu")
-    workers = request.workers if request.workers is not None else _default_workers(world)
-    plan = run.plan if run else _planned(cohort, workers, world)
+    workers = request.workers if request.workers is not None else _patch_workers(config.device, world)
+    case_workers = max(1, request.workers if request.workers is not None else min(8, _cores()))
+    plan = run.plan if run else _planned(cohort, case_workers, world)
     if not run:
         config = resolve_sizes(config, plan)
         if asked.dims is None:
             logger.info("Training in %s (the plan has %s; choose with --dims).", config.dims, ", ".join(plan.networks))
-    keys = _prepared(cohort, plan, workers, world)
+    keys = _prepared(cohort, plan, case_workers, world)
     training = Training(cohort, plan, split, keys, asked, config, request.out, folds, workers, world)
     _check_cases(training)
     if run:
@@ -174,22 +175,24 @@ def _planned(cohort: Cohort, workers: int, world: World) -> Plan:
     """Return the cohort's plan, made now if there is none."""
     if world.leads and not (cohort.folder / PLAN).is_file():
         logger.info("%s has no plan yet; it is made now.", cohort.folder)
-        plan_cohort(cohort, workers=max(1, workers))
+        plan_cohort(cohort, workers=workers)
     return Plan.model_validate(world.from_leader(load_plan(cohort.folder).model_dump() if world.leads else None))
 
 
 def _prepared(cohort: Cohort, plan: Plan, workers: int, world: World) -> dict[str, str]:
-    """Return the store's keys of the cases with a label, prepared now where they are missing."""
-    if world.leads:
-        preprocess(cohort.folder, workers=max(1, workers), plan=plan)
-    world.wait()
-    # Where machines share no disk, each prepares its own; else nothing is left to do.
-    if not world.leads and world.local_rank == 0:
-        preprocess(cohort.folder, workers=max(1, workers), plan=plan)
-    world.wait()
-    keys = preprocess(cohort.folder, workers=1, plan=plan)
+    """Return the store's keys of the cases with a label, prepared now where they are missing.
+
+    First by the process of rank 0, then by one process of each other machine, which finds nothing to do where they
+    share a disk, then by the rest, which only read.
+    """
+    keys: dict[str, str] = {}
+    own_turn = 0 if world.leads else 1 if world.local_rank == 0 else 2
+    for turn in range(3):
+        if turn == own_turn:
+            keys = preprocess(cohort.folder, workers=workers, plan=plan)
+        world.wait()
     labelled = {case.case_id for case in cohort.cases if case.label is not None}
-    unlabelled = len(keys) - len(labelled & keys.keys())
+    unlabelled = len(keys.keys() - labelled)
     if unlabelled:
         logger.info("%d cases have no label and are not trained on.", unlabelled)
     return {case: key for case, key in keys.items() if case in labelled}
@@ -210,6 +213,11 @@ def _check_cases(training: Training) -> None:
         logger.warning("%s: %d cases are in no fold and are left out, first %s", table, len(lost), lost[0])
 
 
-def _default_workers(world: World) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(4, cores // world.size - 2))
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _patch_workers(device: str, world: World) -> int:
+    """A processor that trains has little time left; a graphics card waits for as many as there are."""
+    spare = _cores() // world.size - 2
+    return max(0, min(8 if device == "cuda" else 1, spare))

@@ -56,21 +56,22 @@ class Timings:
 
 
 def probe_precision(network: nn.Module, config: TrainingConfig, batch: Batch) -> dict[str, float]:
-    """Time one training step in float32 and under bfloat16 autocast, on a copy of the network.
+    """Time one training step of two patches in float32 and under bfloat16 autocast, on a copy of the network.
 
     Args:
         network: Not changed.
         config: With a batch size.
-        batch: This process's share of a step.
+        batch: This process's share of a step; two of its patches are enough to compare.
 
     Returns:
         Seconds a step for ``float32`` and ``bfloat16``; infinite where bfloat16 does not work.
     """
+    few = Batch(batch.image[:2], batch.label[:2], batch.case_index[:2])
     seconds = {}
     for precision in ("float32", "bfloat16"):
         learner = _throwaway(network, config.model_copy(update={"precision": precision}))
         try:
-            seconds[precision] = _time_step(learner, batch)
+            seconds[precision] = _time_step(learner, few)
         except (FloatingPointError, RuntimeError) as error:
             if precision == "float32":
                 raise
@@ -110,7 +111,7 @@ def measure(network: nn.Module, config: TrainingConfig, recipe: PatchRecipe, *, 
         learner.step(step, batch)
         _synchronise(learner.device)
         marks.append(time.perf_counter())
-        if step >= 2 and marks[-1] - begun - start > _SHARE_OF_WARM_UP * budget:
+        if step >= 1 and marks[-1] - begun - start > _SHARE_OF_WARM_UP * budget:
             break
     stream.close()
     # The first step is slower than the rest, and the median does not mind one hiccup.
@@ -131,7 +132,7 @@ def fit_into(
         plan: The network's section.
         shapes: Prepared shapes of the fold's validation cases, in the order in which they are taken.
     """
-    left = seconds * (1 - _RESERVE) - timings.start - 2 * timings.save
+    left = max(0.0, seconds * (1 - _RESERVE) - timings.start - 2 * timings.save)
     costs = [timings.window * window_count(s, plan, overlap=config.validation.overlap, batch_size=windows_at_once(plan))
              for s in shapes]  # fmt: skip
     passes, cases = _affordable(config, costs, left)
@@ -140,11 +141,11 @@ def fit_into(
     steps = int(for_steps / timings.step)
     if steps < FEWEST_STEPS:
         steps = FEWEST_STEPS
-        needed = seconds - for_steps + steps * timings.step
+        needed = timings.start + passes * sum(costs[:cases]) + (saves + 2) * timings.save + steps * timings.step
         logger.warning(
-            "--max-minutes cannot be held: a step takes %.1f s, so that the fewest sensible %d steps need %.1f minutes "
-            "in all; a smaller network (model.options.features) or 2d would fit more",
-            timings.step, steps, needed / 60,
+            "--max-minutes cannot be held: a step takes %.1f s, and the fewest sensible %d steps need %.1f minutes "
+            "from now on, of which %.1f are left; a smaller network (model.options.features) or 2d would fit more",
+            timings.step, steps, needed / 60, max(0.0, seconds) / 60,
         )  # fmt: skip
     validation = config.validation.model_copy(
         update={"every_steps": ceil(steps / passes) if passes else 0, "cases": max(1, cases)}

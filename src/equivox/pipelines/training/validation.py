@@ -1,6 +1,6 @@
 """Whole cases segmented during training, for the curve only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def validate_case(
     num_classes: int,
     overlap: float,
     bfloat16: bool,
+    on_progress: Callable[[float], None] | None = None,
 ) -> ValidationCase:
     """Segment a prepared case with the sliding window of inference and compare it with its label.
 
@@ -48,6 +49,7 @@ def validate_case(
         num_classes: Background included.
         overlap: Of the windows.
         bfloat16: Run the network in bfloat16.
+        on_progress: Called between windows with the finished part; it may raise to stop.
     """
     case = Store(store).read(key)
     logits = sliding_window_logits(
@@ -58,6 +60,7 @@ def validate_case(
         overlap=overlap,
         batch_size=windows_at_once(plan),
         bfloat16=bfloat16,
+        on_progress=on_progress,
     )
     prediction = logits.argmax(0).cpu().numpy()
     return ValidationCase(case_id, prepared_dice(np.asarray(case.label), prediction, num_classes))
