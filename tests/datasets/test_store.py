@@ -189,4 +189,4 @@ def test_nothing_in_an_entry_is_a_pickle(store) -> None:
     sidecar = json.loads((store.folder / "k" / "case.json").read_text())
     assert set(sidecar["files"]) == {"image.b2nd", "label.b2nd", "voxels.npz"}
     with np.load(store.folder / "k" / "voxels.npz", allow_pickle=False) as archive:
-        assert archive["2"].dtype == np.int32
+        assert archive["2"].dtype == np.int16

@@ -253,19 +253,20 @@ def _sample_voxels(label: np.ndarray | None) -> dict[str, np.ndarray]:
     flat = label.ravel()
     foreground = np.flatnonzero(flat)
     classes = flat[foreground]
+    small = np.int16 if max(label.shape) <= np.iinfo(np.int16).max else np.int32
     samples = {}
     for index in np.unique(classes):
         voxels = foreground[classes == index]
         if len(voxels) > VOXELS_PER_CLASS:
             chosen = np.random.default_rng(int(index)).choice(len(voxels), VOXELS_PER_CLASS, replace=False)
             voxels = voxels[np.sort(chosen)]
-        samples[str(int(index))] = np.stack(np.unravel_index(voxels, label.shape), axis=1).astype(np.int32)
+        samples[str(int(index))] = np.stack(np.unravel_index(voxels, label.shape), axis=1).astype(small)
     return samples
 
 
 def _write_voxels(path: Path, samples: dict[str, np.ndarray]) -> None:
     arrays: dict[str, Any] = samples
-    np.savez_compressed(path, **arrays)
+    np.savez(path, **arrays)
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

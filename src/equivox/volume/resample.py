@@ -112,8 +112,9 @@ def resize_labels(labels: Integer[np.ndarray, "i j k"], shape: tuple[int, int, i
     low = high = source
     for axis, (left, right, _) in enumerate(corners):
         if labels.shape[axis] != shape[axis]:
-            low = torch.minimum(low.index_select(axis, left), low.index_select(axis, right))
-            high = torch.maximum(high.index_select(axis, left), high.index_select(axis, right))
+            ends = low.index_select(axis, left), low.index_select(axis, right)
+            tops = ends if high is low else (high.index_select(axis, left), high.index_select(axis, right))
+            low, high = torch.minimum(*ends), torch.maximum(*tops)
     # Where the eight voxels round a new one agree, which is nearly everywhere, there is nothing to weigh.
     winner = low
     mixed = (low != high).flatten().nonzero().flatten()
@@ -135,7 +136,8 @@ def _largest_share(
     source: Tensor, corners: Sequence[tuple[Tensor, Tensor, Tensor]], voxels: Tensor, shape: tuple[int, int, int]
 ) -> Tensor:
     """Return, for new voxels given by flat index, the class with the largest linear share."""
-    indices = torch.unravel_index(voxels, shape)
+    # Numpy's: torch's own takes half a second of imports at its first call.
+    indices = [torch.from_numpy(index) for index in np.unravel_index(voxels.numpy(), shape)]
     weights, classes = [], []
     for ends in itertools.product((0, 1), repeat=3):
         weight = torch.ones(len(voxels), dtype=torch.float64)
