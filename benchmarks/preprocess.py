@@ -10,8 +10,10 @@ standardised, resampled to 1.2x1.2x2 mm and written to chunked blosc2, one after
 
 nnU-Net is driven through its own `DefaultPreprocessor.run_case_save`; planning is left out for both. Every line runs in
 a process of its own, with one thread, as both tools run a case a core; its imports are printed apart as start-up.
-Labels are interpolated linearly, class by class, in every line. The error is that of the prepared image: against scipy's B-spline in double precision (the same
-interpolation; float32 rounding should be all that is left), and against the noise-free scene itself at the new voxels.
+Labels are interpolated linearly, class by class, in every line.
+
+The error is that of the prepared image: against scipy's B-spline in double precision (the same interpolation; float32
+rounding should be all that is left), and against the noise-free scene itself at the new voxels.
 """
 
 import argparse
