@@ -30,9 +30,6 @@ import torch
 from machine import RESULTS, describe_machine, machine_line
 from torch.nn import functional
 
-# Scripts beside this one must not stand for modules of Python's own (statistics.py).
-sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parent.resolve()]
-
 if TYPE_CHECKING:
     from equivox.datasets.plan import NetworkPlan
     from equivox.pipelines.run_folder import RunFolder
