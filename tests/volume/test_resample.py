@@ -49,12 +49,6 @@ def test_long_axes_lose_nothing_by_cutting_the_spline_map() -> None:
     np.testing.assert_allclose(resize(image, (1, 1000, 2), 3)[0], expected, atol=2e-6)
 
 
-def test_each_axis_can_have_its_own_order() -> None:
-    image = noise(1, 6, 5, 4)
-    fine = resize(resize(image, (9, 5, 4), 3), (9, 5, 6), 1)
-    np.testing.assert_allclose(resize(image, (9, 5, 6), (3, 0, 1)), fine, atol=1e-6)
-
-
 def test_the_same_shape_gives_the_same_values() -> None:
     image = noise(1, 3, 1, 2).astype(np.float64)
     same = resize(image, (3, 1, 2), 3)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int16
 
 from equivox.datasets.plan import PreprocessingPlan
 
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 """Raised whenever the same files and plan give other values than before: stored cases are then made anew."""
 
 

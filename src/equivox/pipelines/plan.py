@@ -15,7 +15,6 @@ from equivox.datasets.cohort import Cohort, Modality
 from equivox.datasets.measure import CaseMeasures, MeasureTask, measure_case
 from equivox.datasets.plan import PLAN_NAME, IntensityPlan, NetworkPlan, Plan, PreprocessingPlan, load_plan
 from equivox.datasets.sizing import size_network
-from equivox.datasets.steps import COARSE_RATIO
 from equivox.datasets.transforms import check_transforms
 from equivox.errors import InputError
 from equivox.options import override_options
@@ -30,6 +29,8 @@ FEWEST_SLICES_3D = 16
 """A 3D network is planned where the median scan has this many voxels along every axis."""
 LARGEST_PICTURE = 512
 """2D pictures without a voxel size are brought to a longer side of at most this many voxels."""
+COARSE_RATIO = 3.0
+"""A scan whose thickest axis is over 3 times its finest is anisotropic (nnU-Net's threshold)."""
 _ORIENTATION = "RAS"
 _MOST_DEFAULT_GIB = 8.0
 _SEAL = "# Written by 'equivox plan'; seal of what follows: "

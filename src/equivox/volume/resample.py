@@ -57,14 +57,14 @@ def resized_shape(
 def resize(
     array: Float[np.ndarray, "channels i j k"],
     shape: tuple[int, int, int],
-    order: Order | tuple[Order, Order, Order],
+    order: Order,
 ) -> Float[np.ndarray, "channels out_i out_j out_k"]:
     """Interpolate an image to another number of voxels over the same extent.
 
     Args:
         array: Any float type; the work is done in float32.
         shape: Voxels along i, j, k to end with.
-        order: 0 nearest, 1 linear, 3 interpolating cubic B-spline; one for all axes, or one each.
+        order: 0 nearest, 1 linear, 3 interpolating cubic B-spline.
 
     Returns:
         float32; `array` itself where it is float32 and no side changes.
@@ -75,19 +75,18 @@ def resize(
     if min(shape) < 1:
         msg = f"expected a shape of positive sides, got {shape}"
         raise ValueError(msg)
-    orders = (order, order, order) if isinstance(order, int) else order
     sides = array.shape[1:]
     changed = [axis for axis in range(3) if sides[axis] != shape[axis]]
     if not changed:
         return array.astype(np.float32, copy=False)
     image = _tensor(array)
-    if len(changed) > 1 and all(orders[axis] == 1 for axis in changed):
+    if len(changed) > 1 and order == 1:
         linear: np.ndarray = _interpolate_linear(image, shape).numpy()
         return linear
     # What shrinks most goes first, so that the later axes have less to do.
     for axis in sorted(changed, key=lambda axis: shape[axis] / sides[axis]):
         positions = (np.arange(shape[axis]) + 0.5) * (sides[axis] / shape[axis]) - 0.5
-        image = _along_axis(image, axis + 1, positions, orders[axis])
+        image = _along_axis(image, axis + 1, positions, order)
     result: np.ndarray = image.numpy()
     return result
 
