@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def test_the_folders_at_the_top_are_relative_links_into_the_package(name: str) -
 def test_the_tools_leave_the_links_out() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert {f"/{name}" for name in LINKS} <= set(settings["hatch"]["build"]["targets"]["sdist"]["exclude"])
-    files = subprocess.run(["ruff", "check", "--show-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    ruff = [Path(sys.executable).with_name("ruff"), "check", "--show-files"]
+    files = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True, check=True)
     seen = [Path(line).relative_to(ROOT) for line in files.stdout.split() if line.endswith(".py")]
     assert not [path for path in seen if path.parts[0] in LINKS]
     for name in LINKS:

@@ -11,7 +11,7 @@ SMALL = DemoSettings(patients=12, shape=(40, 36, 8), steps=2, workers=1)
 
 def test_the_demo_leads_from_nothing_to_a_report_and_runs_again_on_its_cohort(tmp_path: Path) -> None:
     report = demo(tmp_path / "demo", settings=SMALL)
-    assert report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
     cases = pd.read_csv(report.parent / "cases.csv")
     assert set(cases["class"]) == {"organ", "lesion"}
     assert set(cases["role"]) == {"test", "out_of_fold"}
