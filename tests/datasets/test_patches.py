@@ -135,6 +135,12 @@ def test_a_patch_depends_on_seed_step_and_index_alone(scan) -> None:
     assert all(not torch.equal(wanted.image, patch.image) for patch in differing)
 
 
+def test_no_two_patches_of_a_run_share_their_chance(scan) -> None:
+    source = PatchSource([scan], network((4, 4, 4)), seed=1, foreground_share=0.0, augment=False)
+    corners = [source.patch(step, index).image[0, 0, 0, 0].item() for step in range(3) for index in range(4)]
+    assert len(set(corners)) == 12
+
+
 def test_cutting_patches_leaves_the_global_random_state_alone(scan) -> None:
     source = PatchSource([scan], network((12, 12)), seed=0, augment=True)
     torch.manual_seed(3)
