@@ -67,6 +67,10 @@ def test_a_run_folder_holds_all_that_is_needed_to_use_and_repeat_the_model(train
     assert run.config.schedule.warmup_steps == 1
     network = run.network(0)
     assert len(network(torch.zeros(1, 1, 16, 16))) == 1
+    averaged = read_tensors(run.path / "fold_0/checkpoint/step_000000006/ema.safetensors")
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in weights(run.path).items())
+    last = read_tensors(run.path / "fold_0/checkpoint/step_000000006/network.safetensors")
+    assert any(not torch.equal(last[name], tensor) for name, tensor in weights(run.path).items())
     fold = run.manifest["folds"]["0"]
     assert fold["training_cases"] == ["c1", "c3"]
     assert fold["validation_cases"] == ["c0", "c2", "c4"]
@@ -83,9 +87,14 @@ def test_a_run_folder_holds_all_that_is_needed_to_use_and_repeat_the_model(train
     assert not [path for path in run.path.rglob("*") if path.suffix in {".pt", ".pth", ".pkl"}]
 
 
-def test_a_run_killed_in_the_middle_and_resumed_equals_one_that_was_not(training_cohort, tmp_path, monkeypatch) -> None:
+# A checkpoint at step 3 comes right after a validation, one at step 4 does not.
+@pytest.mark.parametrize(("every", "last"), [(2, 4), (3, 3)])
+def test_a_run_killed_in_the_middle_and_resumed_equals_one_that_was_not(
+    training_cohort, tmp_path, monkeypatch, every, last
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train(training_cohort, whole, overrides=QUICK)
+    settings = (*QUICK, f"checkpoint.every_steps={every}", "model.options.dropout=0.3")
+    train(training_cohort, whole, overrides=settings)
 
     def kill():
         raise Killed
@@ -93,9 +102,9 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_one_that_was_not(training
     with monkeypatch.context() as patch:
         stop_at(patch, 5, kill)
         with pytest.raises(Killed):
-            train(training_cohort, killed, overrides=QUICK)
+            train(training_cohort, killed, overrides=settings)
     assert RunFolder(killed).folds == ()
-    assert [path.name for path in (killed / "fold_0" / "checkpoint").iterdir()] == ["step_000000004"]
+    assert [path.name for path in (killed / "fold_0" / "checkpoint").iterdir()] == [f"step_00000000{last}"]
     train(training_cohort, killed, resume=True)
     assert_same_weights(whole, killed)
     assert curve(whole) == curve(killed)
