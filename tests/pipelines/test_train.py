@@ -311,3 +311,18 @@ def test_a_signal_within_a_validation_is_heeded_and_the_validation_made_up_for(
     train(training_cohort, stopped, resume=True)
     assert curve(stopped) == curve(whole)
     assert_same_weights(whole, stopped)
+
+
+def test_two_runs_into_one_folder_do_not_mix(training_cohort, tmp_path, monkeypatch) -> None:
+    from equivox.pipelines import train as module
+
+    out, original = tmp_path / "run", module.resolve_steps
+
+    def slowly(*arguments):
+        out.mkdir(exist_ok=True)
+        (out / "manifest.json").write_text("{}")
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "resolve_steps", slowly)
+    with pytest.raises(InputError, match="another process wrote to meanwhile"):
+        train(training_cohort, out, overrides=QUICK)

@@ -14,6 +14,7 @@ from equivox.datasets.cohort import load_cohort
 from equivox.datasets.plan import load_plan
 from equivox.datasets.split import load_split
 from equivox.datasets.store import Store
+from equivox.errors import InputError
 from equivox.options import save_options
 from equivox.pipelines.run_folder import COHORT, CONFIG, MANIFEST, PLAN, SPLIT, RunFolder
 from equivox.pipelines.training import manifest as facts
@@ -76,7 +77,7 @@ def train(
     try:
         training = prepare(request)
         with StopSignals() as stop:
-            if not (training.out / MANIFEST).is_file():
+            if not training.goes_on:
                 training = _begin(training, begun)
             run = RunFolder(training.out)
             for number in training.folds:
@@ -170,6 +171,9 @@ def _steps_that_fit(training: Training, begun: float) -> TrainingConfig:
 
 def _write_run(training: Training, probe: dict[str, float] | None) -> None:
     out, cohort = training.out, training.cohort
+    if (out / MANIFEST).exists():
+        msg = f"{out}: expected a new folder, got one that another process wrote to meanwhile; choose another --out"
+        raise InputError(msg)
     out.mkdir(parents=True, exist_ok=True)
     save_options(training.plan, out / PLAN, "The plan that this run was trained with.")
     save_options(cohort.config, out / COHORT, "The cohort that this run was trained on.")

@@ -1,6 +1,7 @@
 """Batches of patches in the order of the steps, made here or in worker processes."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +136,7 @@ def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool
         prefetch_factor=PREFETCH,
         # spawn: a forked child of a process that has run torch threads can hang.
         multiprocessing_context="spawn",
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
         pin_memory=pin_memory,
     )
     try:
@@ -154,6 +155,9 @@ def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool
         raise
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     del worker
     torch.set_num_threads(1)
+    # Ctrl-C and a scheduler's SIGTERM reach the whole group of processes: the parent saves, and then ends the workers.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -56,6 +56,7 @@ class Training:
         folds: Folds to train.
         workers: Processes that make patches.
         world: The processes of the run.
+        goes_on: True where the run folder is there already and everything in the config is decided.
     """
 
     cohort: Cohort
@@ -68,6 +69,7 @@ class Training:
     folds: tuple[int, ...]
     workers: int
     world: World
+    goes_on: bool
 
     def cases_of(self, fold: int) -> tuple[list[str], list[str]]:
         """Return the ids of the training cases and of the validation cases of a fold; test cases are in neither."""
@@ -149,7 +151,7 @@ def prepare(request: Request) -> Training:
         if asked.dims is None:
             logger.info("Training in %s (the plan has %s; choose with --dims).", config.dims, ", ".join(plan.networks))
     keys = _prepared(cohort, plan, case_workers, world)
-    training = Training(cohort, plan, split, keys, asked, config, request.out, folds, workers, world)
+    training = Training(cohort, plan, split, keys, asked, config, request.out, folds, workers, world, run is not None)
     _check_cases(training)
     if run:
         refuse_other_data(run, training.used_keys)
