@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class StepDataset(Dataset[Batch]):
         return {"recipe": self.recipe, "_source": None}
 
 
-def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool = False) -> Iterator[Batch]:
+def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
     """Yield the batches of the steps, the same ones whatever the number of workers.
 
     Args:
@@ -131,7 +131,7 @@ def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool
     loader: DataLoader[Batch] = DataLoader(
         dataset,
         batch_size=None,
-        sampler=list(steps),  # type: ignore[arg-type]
+        sampler=list(steps),
         num_workers=min(workers, len(steps)),
         prefetch_factor=PREFETCH,
         # spawn: a forked child of a process that has run torch threads can hang.

@@ -25,7 +25,8 @@ class Ema:
         """Move towards the network's weights after the update of `step` (from 0)."""
         decay = warm_decay(self.decay, step)
         with torch.no_grad():
-            own, theirs = list(self.network.parameters()), [p.detach() for p in network.parameters()]
+            own = [p.detach() for p in self.network.parameters()]
+            theirs = [p.detach() for p in network.parameters()]
             torch._foreach_lerp_(own, theirs, 1 - decay)
             for mine, yours in zip(self.network.buffers(), network.buffers(), strict=True):
                 mine.copy_(yours)

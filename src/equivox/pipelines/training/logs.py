@@ -29,7 +29,7 @@ class RunLog:
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         from torch.utils.tensorboard import SummaryWriter
 
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Add a record.

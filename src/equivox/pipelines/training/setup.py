@@ -142,7 +142,7 @@ def prepare(request: Request) -> Training:
     if run:
         refuse_drift(run, asked, base, cohort.folder, split)
     config = resolve_device(run.config if run else asked)
-    world = join_world(config.device or "cpu")
+    world = join_world(config.device)
     workers = request.workers if request.workers is not None else _patch_workers(config.device, world)
     case_workers = max(1, request.workers if request.workers is not None else min(8, _cores()))
     plan = run.plan if run else _planned(cohort, case_workers, world)
