@@ -110,7 +110,9 @@ class StepDataset(Dataset[Batch]):
         return {"recipe": self.recipe, "_source": None}
 
 
-def batches(recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
+def batches(
+    recipe: PatchRecipe, steps: range, *, workers: int, pin_memory: bool = False
+) -> Generator[Batch, None, None]:
     """Yield the batches of the steps, the same ones whatever the number of workers.
 
     Args:
