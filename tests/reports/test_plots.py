@@ -6,7 +6,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from equivox.reports.plots import COLOURS, DotRow, interval_mark, marker, nice_axis, palette, scatter_plot, strip_plot
+from equivox.reports.plots import (
+    COLOURS,
+    DotRow,
+    axis_marks,
+    interval_mark,
+    marker,
+    nice_axis,
+    palette,
+    scatter_plot,
+    strip_plot,
+)
 
 
 def _row(name: str = "a", count: int = 3, style: int | None = 0) -> DotRow:
@@ -98,3 +108,11 @@ def test_marks_have_a_contrast_of_three_to_one_to_their_page(which, paper) -> No
     for pair in palette().values():
         light, dark = sorted((_luminance(pair[which]), _luminance(paper)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def test_crowded_tick_labels_leave_every_second_one_out_and_keep_zero() -> None:
+    crowded = axis_marks(nice_axis(-0.4, 0.4, ticks=4), sign=True)
+    assert re.findall(r">([^<>]+)</text>", crowded) == ["−0.50", "0", "+0.50"]
+    assert crowded.count("<line x1=") == 1 + 5
+    roomy = axis_marks(nice_axis(-0.1, 0.1, ticks=3), sign=True)
+    assert re.findall(r">([^<>]+)</text>", roomy) == ["−0.1", "0", "+0.1"]

@@ -175,13 +175,20 @@ def _end(value: Number, axis: Axis, place: float) -> str:
 
 
 def axis_marks(axis: Axis, *, sign: bool = False) -> Markup:
-    """Return the ticks of an axis that is as wide as the table's cell, the labels of its ends held within it."""
+    """Return the ticks of an axis that is as wide as the table's cell, the labels of its ends held within it.
+
+    Where the labels would run into one another every second one is left out, and 0 keeps its own.
+    """
+    texts = [_tick_text(tick, axis.places, sign) for tick in axis.ticks]
+    crowded = sum(len(text) + 1 for text in texts) > _CELL_CHARACTERS
+    zero = next((index for index, tick in enumerate(axis.ticks) if tick == 0), 0)
     parts = ['<svg class="ticks" width="100%" height="24" aria-hidden="true"><line x1="0" x2="100%" y1="1" y2="1"/>']
-    for tick in axis.ticks:
+    for index, (tick, text) in enumerate(zip(axis.ticks, texts, strict=True)):
         at = axis.percent(tick)
         anchor = "start" if at < 3 else "end" if at > 97 else "middle"
         parts.append(f'<line x1="{at}%" x2="{at}%" y1="1" y2="5"/>')
-        parts.append(f'<text x="{at}%" y="18" text-anchor="{anchor}">{_tick_text(tick, axis.places, sign)}</text>')
+        if not crowded or (index - zero) % 2 == 0:
+            parts.append(f'<text x="{at}%" y="18" text-anchor="{anchor}">{text}</text>')
     parts.append("</svg>")
     return _markup("".join(parts))
 
@@ -193,6 +200,8 @@ def _tick_text(value: float, places: int, sign: bool = False) -> str:
     return ("−" if value < 0 else "+" if sign else "") + text
 
 
+# As many characters, at 11 px, as the narrowest column of a plot holds.
+_CELL_CHARACTERS: Final = 21
 _WIDTH: Final = 540.0
 _LEFT: Final = 8.0
 _RIGHT: Final = 12.0
