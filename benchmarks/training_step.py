@@ -81,6 +81,9 @@ def prepare(options: argparse.Namespace) -> None:
         script = Path(__file__).with_name("nnunet_peer.py")
         subprocess.run([sys.executable, str(script), "prepare", str(peer)], check=True, stdout=subprocess.DEVNULL)
     plans = json.loads((peer / "nnunet_plans.json").read_text())["configurations"]["2d"]
+    if plans["batch_size"] != options.batch_size:
+        msg = f"{peer}: prepared for batches of {plans['batch_size']}, not {options.batch_size}; choose another WORK"
+        raise SystemExit(msg)
     if not (cohort / "plan.yaml").exists():
         write_cohort(options, cohort)
         plan_cohort(load_cohort(cohort), workers=options.threads)
