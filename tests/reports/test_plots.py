@@ -111,7 +111,7 @@ def test_marks_have_a_contrast_of_three_to_one_to_their_page(which, paper) -> No
 
 
 def test_crowded_tick_labels_leave_every_second_one_out_and_keep_zero() -> None:
-    crowded = axis_marks(nice_axis(-0.4, 0.4, ticks=4), sign=True)
+    crowded = axis_marks(nice_axis(-0.36, 0.36, ticks=4), sign=True)
     assert re.findall(r">([^<>]+)</text>", crowded) == ["−0.50", "0", "+0.50"]
     assert crowded.count("<line x1=") == 1 + 5
     roomy = axis_marks(nice_axis(-0.1, 0.1, ticks=3), sign=True)
