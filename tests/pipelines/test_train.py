@@ -326,3 +326,14 @@ def test_two_runs_into_one_folder_do_not_mix(training_cohort, tmp_path, monkeypa
     monkeypatch.setattr(module, "resolve_steps", slowly)
     with pytest.raises(InputError, match="another process wrote to meanwhile"):
         train(training_cohort, out, overrides=QUICK)
+
+
+def test_a_signal_that_ends_the_data_workers_too_stops_without_saving(training_cohort, tmp_path, monkeypatch) -> None:
+    def ended():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+
+    stop_at(monkeypatch, 3, ended)
+    with pytest.raises(TrainingStopped, match=r"stopped in step 4 of 6 together with its data workers; go on from the"):
+        train(training_cohort, tmp_path / "run", overrides=QUICK)
+    assert [path.name for path in (tmp_path / "run/fold_0/checkpoint").iterdir()] == ["step_000000002"]

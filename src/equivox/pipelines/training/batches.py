@@ -1,6 +1,7 @@
 """Batches of patches in the order of the steps, made here or in worker processes."""
 
 import logging
+import os
 import signal
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -160,6 +161,9 @@ def batches(
 def _begin_worker(worker: int) -> None:
     del worker
     torch.set_num_threads(1)
-    # Ctrl-C and a scheduler's SIGTERM reach the whole group of processes: the parent saves, and then ends the workers.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # Ctrl-C and a scheduler's signals go to the whole group of processes. The parent saves its state first and needs
+    # the workers until then, so they leave the group. They still heed a SIGTERM of their own, by which the parent ends
+    # them.
+    if hasattr(os, "setsid"):
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -119,7 +119,7 @@ class FoldLoop:
                 # A signal may have come before the validation of the last step was done.
                 self._validate_if_due(lambda **fields: bar.update(line, **fields))
                 for step in range(first, self.steps):
-                    result = self._step(step, stream)
+                    result = self._step_or_stop(step, stream)
                     self.progress.seconds = before + time.perf_counter() - sitting
                     self._after_step(step, result, lambda **fields: bar.update(line, **fields))
                     bar.advance(line)
@@ -127,6 +127,17 @@ class FoldLoop:
                 stream.close()
                 self.log.close()
         return self._finish()
+
+    def _step_or_stop(self, step: int, stream: Any) -> StepResult:
+        try:
+            return self._step(step, stream)
+        except RuntimeError as error:
+            if self.stop.received is None or "worker" not in str(error):
+                raise
+            # The signal ended the data workers too, perhaps amid the update: what is in memory cannot be trusted.
+            saved = "go on from the last checkpoint with --resume"
+            msg = f"stopped in step {step + 1} of {self.steps} together with its data workers; {saved}"
+            raise TrainingStopped(self.stop.received, msg) from error
 
     def _step(self, step: int, stream: Any) -> StepResult:
         asked = time.perf_counter()
