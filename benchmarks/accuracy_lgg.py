@@ -59,7 +59,7 @@ def main() -> None:
         work / "nnunet_default", data, masks, folds, batch=None, arguments=["--minutes", str(options.minutes)]
     )
     ours_default = ours(
-        work, data, folds, "default", ["--model", "unetpp", "--max-minutes", str(options.minutes)], None
+        work, data, folds, "default", ["--model", "unetpp", "--max-minutes", str(FOLDS * options.minutes)], None
     )
     prior = location_prior(masks, folds)
 
