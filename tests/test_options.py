@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import model_validator
 
 from equivox.errors import InputError
 from equivox.options import Options, load_options, override_options, parse_options, save_options
@@ -81,3 +82,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     assert load_options(Config, tmp_path / "empty.yaml") == Config()
+
+
+class Range(Options):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Range":
+        if self.low >= self.high:
+            msg = f"low must lie below high, got {self.low} and {self.high}"
+            raise ValueError(msg)
+        return self
+
+
+class Window(Options):
+    range: Range = Range()
+
+
+def test_a_rule_over_several_options_is_told_without_the_whole_section() -> None:
+    with pytest.raises(InputError, match=r"^x\.yaml: low must lie below high, got 3 and 1$"):
+        parse_options(Range, {"low": 3}, "x.yaml")
+    with pytest.raises(InputError, match=r"^x\.yaml: 'range': low must lie below high, got 3 and 1$"):
+        parse_options(Window, {"range": {"low": 3}}, "x.yaml")

@@ -128,7 +128,9 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"key '{dotted}' is missing; add it"
     message = str(item["msg"]).removeprefix("Value error, ")
-    return f"'{dotted}': {message}, got {item['input']!r}"
+    # A rule that ties several options together names what came by itself; the whole section would bury it.
+    came = "" if isinstance(item["input"], (dict, BaseModel)) else f", got {item['input']!r}"
+    return f"'{dotted}': {message}{came}" if dotted else f"{message}{came}"
 
 
 def _fields(kind: type[BaseModel], parents: Sequence[Any]) -> list[str]:

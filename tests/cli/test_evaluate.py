@@ -92,3 +92,12 @@ def test_mistakes_are_told_in_one_line(run: Run, folders: Path, arguments: list[
     assert message in str(error)
     assert "\n" not in str(error)
     assert not (folders / "eval").exists()
+
+
+@pytest.mark.parametrize("edges", ["70,50", "nan"])
+def test_edges_that_do_not_rise_are_the_users_mistake(run: Run, folders: Path, edges: str) -> None:
+    table = ["--groups", str(folders / "people.csv"), "--key", "id", "--continuous", f"age={edges}"]
+    result = run(*table)
+    assert isinstance(result.exception, InputError)
+    assert "--continuous age: bins must be finite numbers that rise" in str(result.exception)
+    assert not (folders / "eval").exists()

@@ -165,7 +165,7 @@ def test_codes_get_the_names_that_the_config_gives_them() -> None:
         ({"label_values": {1: "tumor"}}, r"unknown classes \['tumor'\]"),
         ({"label_values": {0: "tumour"}}, r"keep 0 as background"),
         ({"attributes": {"age": {"kind": "continuous"}}}, r"needs bins"),
-        ({"attributes": {"age": {"kind": "continuous", "bins": [65, 40]}}}, r"bins must rise"),
+        ({"attributes": {"age": {"kind": "continuous", "bins": [65, 40]}}}, r"bins must be finite numbers that rise"),
         ({"attributes": {"patient_id": {}}}, r"cannot name an attribute"),
         ({"channels": {}}, r"at least one channel"),
         ({"channels": {"a/b": {}}}, r"cannot name a channel"),

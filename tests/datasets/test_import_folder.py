@@ -153,7 +153,7 @@ def test_several_raters_become_several_label_columns(source: Path, tmp_path: Pat
         ),
         ({"modalities": {"t1": "MR"}}, r"--modality t1: expected one of the channels \['flair'\]"),
         ({"table": None}, r"--key: expected --table to say where the column stands"),
-        ({"continuous": {"age": (65.0, 40.0)}}, r"--continuous age: .*bins must rise"),
+        ({"continuous": {"age": (65.0, 40.0)}}, r"--continuous age: .*bins must be finite numbers that rise"),
     ],
 )
 def test_a_mistake_in_the_options_ends_in_one_clear_line(

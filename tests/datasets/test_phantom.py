@@ -62,6 +62,8 @@ def test_the_table_names_every_case_once(tmp_path: Path) -> None:
 def test_an_empty_cohort_and_a_folder_in_use_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected 1 or more, got 0"):
         write_phantoms(tmp_path / "phantoms", patients=0)
+    with pytest.raises(InputError, match="expected 4 voxels or more along each axis"):
+        write_phantoms(tmp_path / "phantoms", patients=1, shape=(40, 36, 1))
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(InputError, match="expected a new or empty folder"):
         write_phantoms(tmp_path, patients=1)

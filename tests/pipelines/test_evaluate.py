@@ -361,7 +361,7 @@ def change_key(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         (lambda rows: rows, {"key": "name"}, r"people.csv: expected a column 'name'"),
         (lambda rows: rows, {"key": "case", "attributes": ["race"]}, r"people.csv: expected a column 'race'"),
         (lambda rows: rows, {"key": "case", "continuous": {"sex": (1.0,)}}, r"column 'sex': expected a number"),
-        (lambda rows: rows, {}, r"people.csv: expected a column '--key'"),
+        (lambda rows: rows, {}, r"people.csv: expected a column 'case_id'"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(

@@ -151,7 +151,7 @@ def split(
         str | None,
         typer.Option(metavar="A,B", help="Attributes to balance besides label volume; 'none', or all where not given."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives another split of the same quality.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split of the same quality.")] = 0,
     workers: Workers = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing split.")] = False,
     json_output: Json = False,

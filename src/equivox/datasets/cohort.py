@@ -50,8 +50,8 @@ class AttributeConfig(Options):
 
     @model_validator(mode="after")
     def _bins_rise(self) -> "AttributeConfig":
-        if list(self.bins) != sorted(set(self.bins)):
-            msg = f"bins must rise, got {list(self.bins)}"
+        if list(self.bins) != sorted(set(self.bins)) or not all(map(math.isfinite, self.bins)):
+            msg = f"bins must be finite numbers that rise, got {list(self.bins)}"
             raise ValueError(msg)
         if self.kind == "continuous" and not self.bins:
             msg = "a continuous attribute needs bins, for example [40, 65]"

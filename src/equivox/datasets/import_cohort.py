@@ -147,6 +147,10 @@ def find_layout(source: Path, options: ImportOptions) -> Layout:
         return "csv"
     if any(PLACEHOLDER in pattern for pattern in options.images.values()):
         return "folder"
+    named = next(iter(options.images.values()), None)
+    if named is not None and ("/" in named or ".nii" in named):
+        msg = f"--image {named}: expected {PLACEHOLDER} in the pattern, got none; put it where the case's name stands"
+        raise InputError(msg)
     if source.name == "dataset.json" or (source / "dataset.json").is_file():
         values = read_dataset_json(source)
         return "msd" if isinstance(values.get("training"), list) and "channel_names" not in values else "nnunet"

@@ -19,6 +19,8 @@ SCANNERS = ("new", "old")
 CLASSES = {"organ": 1, "lesion": 2}
 TABLE_COLUMNS = ("sex", "age", "scanner", "anatomy")
 
+_SMALLEST_SIDE = 4
+
 # Every third file of the cohort is stored in another orientation, as files of a real cohort are.
 _FLIPS = ((1, 1, 1), (-1, -1, 1), (-1, 1, 1))
 
@@ -133,10 +135,13 @@ def write_phantoms(
         The folder.
 
     Raises:
-        InputError: If there would be no patient, or the folder is there and not empty.
+        InputError: If there would be no patient, scans would be too small, or the folder is there and not empty.
     """
     if patients < 1:
         msg = f"patients: expected 1 or more, got {patients}; a cohort needs somebody in it"
+        raise InputError(msg)
+    if min(shape) < _SMALLEST_SIDE:
+        msg = f"size: expected {_SMALLEST_SIDE} voxels or more along each axis, got {shape}; an organ must fit in"
         raise InputError(msg)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         msg = f"{folder}: expected a new or empty folder, got one with files in it; choose another"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from equivox.errors import InputError
 from equivox.options import Options, load_options
@@ -86,6 +86,20 @@ class NetworkPlan(Options):
     features: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     memory_mib: int
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> "NetworkPlan":
+        sides = self.dimensions
+        if len(self.patch_size) != sides or any(len(stride) != sides for stride in self.strides):
+            msg = f"patch_size and each of strides need {sides} numbers, as the network has {sides} dimensions"
+            raise ValueError(msg)
+        if len(self.features) != len(self.strides):
+            msg = f"features and strides need one entry a stage each, got {len(self.features)} and {len(self.strides)}"
+            raise ValueError(msg)
+        if min(*self.patch_size, *self.features, self.batch_size, *(n for stride in self.strides for n in stride)) < 1:
+            msg = "patch_size, features, strides and batch_size must be 1 or more"
+            raise ValueError(msg)
+        return self
 
     @property
     def scan_axes(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from equivox.datasets.cohort import AttributeConfig, Case, Cohort, load_cohort, plain_codes, read_text_table
 from equivox.datasets.import_table import UNKNOWN_WORDS
 from equivox.errors import InputError
+from equivox.options import parse_options
 from equivox.volume.formats import suffix_of
 
 logger = logging.getLogger(__name__)
@@ -175,7 +176,8 @@ def folder_source(
         raise InputError(msg)
     configs = {name: AttributeConfig() for name in attributes}
     configs |= {
-        name: AttributeConfig(kind="continuous", bins=tuple(edges)) for name, edges in (continuous or {}).items()
+        name: parse_options(AttributeConfig, {"kind": "continuous", "bins": tuple(edges)}, f"--continuous {name}")
+        for name, edges in (continuous or {}).items()
     }
     rows = _read_groups(groups, key, patient, configs, set(reference_files))
     cases, excluded, notes = [], {}, []
@@ -358,10 +360,13 @@ def _read_groups(
     columns = [str(column) for column in table.columns]
     if key is None:
         key = next((name for name in ("case_id", "participant_id") if name in columns), None)
-    wanted = [key or "--key", *([patient] if patient else []), *configs]
+    if key is None:
+        msg = f"{path}: expected a column 'case_id', got {columns}; name the column of the case ids with --key"
+        raise InputError(msg)
+    wanted = [key, *([patient] if patient else []), *configs]
     missing = [name for name in wanted if name not in columns]
     if missing:
-        msg = f"{path}: expected a column '{missing[0]}', got {columns}; name the column of the case ids with --key"
+        msg = f"{path}: expected a column '{missing[0]}', got {columns}; correct its name in the command"
         raise InputError(msg)
     names = list(configs)
     blanked = table.assign(**{name: table[name].mask(table[name].isin(UNKNOWN_WORDS), "") for name in names})

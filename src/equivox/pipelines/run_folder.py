@@ -44,7 +44,11 @@ class RunFolder:
     @cached_property
     def config(self) -> TrainingConfig:
         """The resolved `config.yaml`."""
-        return load_options(TrainingConfig, self.path / CONFIG)
+        config = load_options(TrainingConfig, self.path / CONFIG)
+        if config.dims is None:
+            msg = f"{self.path / CONFIG}: expected the config of a run, got one without 'dims'; copy the run again"
+            raise InputError(msg)
+        return config
 
     @cached_property
     def plan(self) -> Plan:
