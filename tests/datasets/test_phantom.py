@@ -40,6 +40,14 @@ def test_a_patient_without_lesion_has_an_organ_only() -> None:
     assert set(np.unique(label)) == {0, CLASSES["organ"]}
 
 
+def test_the_smallest_scans_can_be_drawn() -> None:
+    for seed in range(8):
+        channels, label, _ = draw_phantom(patient("old"), shape=(4, 4, 4), seed=seed)
+        assert channels.shape == (2, 4, 4, 4)
+        assert np.isfinite(channels).all()
+        assert label.max() <= 2
+
+
 def test_scans_lie_where_the_affine_says_in_every_orientation(tmp_path: Path) -> None:
     folder = write_phantoms(tmp_path / "phantoms", patients=3, shape=(24, 20, 9))
     codes = set()

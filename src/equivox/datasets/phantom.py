@@ -213,6 +213,8 @@ def _organ(anatomy: str, field: np.ndarray, random: np.random.Generator) -> np.n
 
 def _lesion(organ: np.ndarray, field: np.ndarray, random: np.random.Generator) -> np.ndarray:
     centres = np.argwhere(organ)
+    if len(centres) == 0:  # a scan of a few voxels may miss the organ
+        return organ
     i, j, k = centres[random.integers(len(centres))]
     radius = random.uniform(5.5, 11)
     blob = _ellipsoid(field, tuple(field[:, i, j, k]), (radius, radius * random.uniform(0.7, 1.2), radius * 1.2)) > 0
