@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+import equivox.reports.plots as plots
 from equivox.atomic import atomic_path
-from equivox.reports import plots
 from equivox.reports.case_list import list_cases
 from equivox.reports.numbers import Number, metric_text, metric_unit, size_word, unit_text
 from equivox.reports.tables import write_group_tables

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from equivox.reports import plots
+import equivox.reports.plots as plots
 from equivox.reports.case_list import ATTRIBUTE
 from equivox.reports.numbers import (
     MetricKind,
