@@ -254,3 +254,8 @@ def test_a_file_belongs_to_the_more_literal_pattern(tmp_path: Path) -> None:
 def test_a_malformed_pattern_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         list(find_files(tmp_path, pattern))
+
+
+def test_an_image_pattern_without_the_case_id_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--image scan: expected \{case_id\} in the pattern, got none"):
+        import_cohort(tmp_path, tmp_path / "cohort", ImportOptions(images={"t1": "scan"}))

@@ -148,7 +148,7 @@ def find_layout(source: Path, options: ImportOptions) -> Layout:
     if any(PLACEHOLDER in pattern for pattern in options.images.values()):
         return "folder"
     named = next(iter(options.images.values()), None)
-    if named is not None and ("/" in named or ".nii" in named):
+    if named is not None:
         msg = f"--image {named}: expected {PLACEHOLDER} in the pattern, got none; put it where the case's name stands"
         raise InputError(msg)
     if source.name == "dataset.json" or (source / "dataset.json").is_file():
