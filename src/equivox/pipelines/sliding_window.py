@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from equivox.datasets.plan import NetworkPlan
+from equivox.models.layout import with_channels_last
 
 _SIGMA_OF_PATCH = 1 / 8
 _MARGIN_OF_DEVICE_MEMORY = 2
@@ -85,17 +86,12 @@ def sliding_window_logits(
 def ready_network(network: torch.nn.Module, plan: NetworkPlan, device: str) -> torch.nn.Module:
     """Bring a network to a device in the layout that prediction is fastest in, and return it in eval mode.
 
-    With the channels last in memory convolutions and norms pass data on as they are: on a processor a quarter less time
-    in float32 and up to 40 % less in bfloat16, for the same numbers up to rounding.
-
     Args:
         network: Changed in place: a network that is being trained should stay as it is.
         plan: Its dimensions.
         device: As torch names it.
     """
-    layout = torch.channels_last if plan.dimensions == 2 else torch.channels_last_3d
-    ready: torch.nn.Module = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-    return ready.eval()
+    return with_channels_last(network.to(device), plan.dimensions).eval()
 
 
 def sliding_window_probabilities(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from equivox.atomic import atomic_folder
@@ -101,6 +102,9 @@ def _set_optimizer_state(learner: Learner, tensors: dict[str, Tensor], scalars: 
     for key, tensor in tensors.items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
+        if tensor.shape == parameter.shape:
+            # In a file the channels are first; the optimizer wants each tensor laid out as its parameter.
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
         learner.optimizer.state[parameter][entry] = tensor.to(parameter.device)
     for name, entries in scalars.items():
         learner.optimizer.state[parameters[name]].update(entries)

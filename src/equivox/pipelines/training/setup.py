@@ -13,6 +13,7 @@ from equivox.datasets.plan import NetworkPlan, Plan, load_plan
 from equivox.datasets.split import Fold, load_split
 from equivox.errors import InputError
 from equivox.models.catalog import build_network
+from equivox.models.layout import with_channels_last
 from equivox.pipelines.plan import plan_cohort
 from equivox.pipelines.preprocess import STORE_NAME, preprocess
 from equivox.pipelines.run_folder import PLAN, SPLIT, network_plan
@@ -109,16 +110,17 @@ class Training:
         )
 
     def network(self, fold: int) -> torch.nn.Module:
-        """Build the fold's network with its first weights, on its device."""
+        """Build the fold's network with its first weights, on its device, in the layout that is fastest there."""
         config = self.config
         device = torch.device(f"cuda:{self.world.local_rank}" if config.device == "cuda" else "cpu")
         channels, classes = self.plan.preprocessing.image_channels, len(self.plan.classes) + 1
-        return first_network(
+        network = first_network(
             lambda: build_network(config.model.name, config.model.options, self.network_plan, channels, classes),
             config.seed,
             fold,
             device,
         )
+        return with_channels_last(network, self.network_plan.dimensions) if device.type == "cpu" else network
 
 
 def prepare(request: Request) -> Training:
