@@ -89,6 +89,10 @@ def test_a_table_with_semicolons_and_a_byte_order_mark_is_read(tmp_path: Path) -
         ("../a,p,a.nii,,,,\n", r"case_id '\.\./a' holds '/'"),
         ("-a,p,a.nii,,,,\n", r"begins or ends with a dot, a dash"),
         (".hidden,p,a.nii,,,,\n", r"begins or ends with a dot, a dash"),
+        ("CON,p,a.nii,,,,\n", r"case_id 'CON' is a name that Windows keeps for a device; rename the case"),
+        ("aux.nii,p,a.nii,,,,\n", r"case_id 'aux.nii' is a name that Windows keeps"),
+        ("x" * 300 + ",p,a.nii,,,,\n", r"is 300 bytes long; files are named after it, and 160 is the most"),
+        ("e\u0301,p,a.nii,,,,\n\u00e9,q,b.nii,,,,\n", r"stands in 2 rows"),
         ('"a\x07",p,a.nii,,,,\n', r"'a\\x07' holds control characters"),
         (",p,a.nii,,,,\n", r"case_id '' is empty"),
         ("a,,a.nii,,,,\n", r"case 'a' has no patient_id; fill it in"),
@@ -105,6 +109,11 @@ def test_a_faulty_row_is_refused_in_one_line(tmp_path: Path, rows: str, message:
     assert "\n" not in str(raised.value)
     assert str(folder / "cohort.csv") in str(raised.value)
     assert row_faults(load_cohort(folder, sound=False))
+
+
+def test_names_that_only_begin_like_a_device_are_fine(tmp_path: Path) -> None:
+    rows = "CON01,p,a.nii,,,,\nauxiliary,q,b.nii,,,,\n" + "x" * 160 + ",r,c.nii,,,,\n"
+    assert len(load_cohort(make(tmp_path / "c", rows)).cases) == 3
 
 
 def test_all_faulty_rows_are_counted(tmp_path: Path) -> None:

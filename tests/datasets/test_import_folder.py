@@ -145,7 +145,7 @@ def test_several_raters_become_several_label_columns(source: Path, tmp_path: Pat
     [
         ({"key": "cases"}, r"participants\.csv: expected a column 'cases', got case, Patient"),
         ({"key": "site"}, r"expected an? id.*in column 'site'|expected each id once in column 'site'"),
-        ({"key": "age", "patient": None}, r"expected an id in column 'age' of each row, got an empty cell in line 5"),
+        ({"key": "age", "patient": None}, r"expected an id in column 'age' of each row, got an empty cell in row 4"),
         ({"table": Path("people.csv")}, r"people\.csv: expected a CSV file, got none"),
         (
             {"images": {"flair": "nifti/{case_id}/x.nii"}},

@@ -1,7 +1,7 @@
 """Repair what a check found repairable, in copies: the sources are never touched."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ from equivox.atomic import atomic_path
 from equivox.datasets.check import CheckResult
 from equivox.datasets.check_case import Problem, Repair, describe_distance
 from equivox.datasets.cohort import TABLE_NAME, Cohort, row_faults, save_cohort, stored_path
+from equivox.datasets.text_table import read_text_table
 from equivox.errors import InputError
 from equivox.parallel import map_cases
 from equivox.volume import axis_codes, read_grid, read_label_map, reorient, write_label_map
@@ -94,8 +95,14 @@ def load_repairs(folder: Path) -> tuple[RepairRecord, ...]:
     path = folder / REPAIRS_NAME
     if not path.is_file():
         return ()
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-    return tuple(RepairRecord(**{str(name): str(value) for name, value in row.items()}) for row in rows)
+    table = read_text_table(path)
+    wanted = [field.name for field in fields(RepairRecord)]
+    if list(table.columns) != wanted:
+        msg = f"{path}: expected the columns {', '.join(wanted)}, got {list(table.columns)}; mend or move the file"
+        raise InputError(msg)
+    return tuple(
+        RepairRecord(**{str(name): str(value) for name, value in row.items()}) for row in table.to_dict("records")
+    )
 
 
 def _job(cohort: Cohort, problem: Problem) -> _Job:

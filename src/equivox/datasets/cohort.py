@@ -4,7 +4,8 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from equivox.atomic import atomic_path
+from equivox.datasets.text_table import plain_codes, read_text_table
 from equivox.errors import InputError
 from equivox.options import Options, load_options, save_options
 
@@ -289,14 +291,14 @@ class RowFault:
 def row_faults(cohort: Cohort) -> list[RowFault]:
     """List ids that are missing, double or unsafe, missing images, paths out of the folder and non-numbers."""
     faults = []
-    counts = cohort.table["case_id"].str.casefold().value_counts()
+    counts = cohort.table["case_id"].map(_file_key).value_counts()
     for row in cohort.table.to_dict("records"):
         case_id = str(row["case_id"])
         reason = unsafe_id(case_id)
         if reason:
             faults.append(RowFault(case_id, f"case_id '{ascii(case_id)[1:-1]}' {reason}", "rename the case"))
-        elif counts[case_id.casefold()] > 1:
-            what = f"case_id '{case_id}' stands in {counts[case_id.casefold()]} rows (capitals do not count)"
+        elif counts[_file_key(case_id)] > 1:
+            what = f"case_id '{case_id}' stands in {counts[_file_key(case_id)]} rows (capitals do not count)"
             faults.append(RowFault(case_id, what, "give each case its own id"))
         if not row["patient_id"]:
             what = f"case '{case_id}' has no patient_id"
@@ -335,6 +337,10 @@ def unsafe_id(case_id: str) -> str | None:
         return f"holds '{bad[0]}'; path separators and * ? : | < > are not allowed"
     if case_id[0] in ".-" or case_id[-1] in " ." or case_id[0] == " ":
         return "begins or ends with a dot, a dash or a space"
+    if _RESERVED.fullmatch(case_id.partition(".")[0].rstrip()):
+        return "is a name that Windows keeps for a device"
+    if len(case_id.encode()) > _LONGEST_ID:
+        return f"is {len(case_id.encode())} bytes long; files are named after it, and {_LONGEST_ID} is the most"
     return None
 
 
@@ -357,59 +363,6 @@ def label_columns(table: pd.DataFrame) -> dict[str, str]:
     return {name.removeprefix("label:"): name for name in names if name.startswith("label:")}
 
 
-def read_text_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or TSV file, every cell as stripped text, an empty one as ``""``.
-
-    The separator is the comma, semicolon or tab that the first line holds most of (tab for ``.tsv``).
-
-    Raises:
-        InputError: If there is no such file, it is no table in UTF-8, it has no rows, or a column name stands twice.
-    """
-    if not path.is_file():
-        msg = f"{path}: expected a CSV file, got none; check the path"
-        raise InputError(msg)
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            head = stream.readline()
-        separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
-        rows = pd.read_csv(
-            path, sep=separator, header=None, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
-        )
-    except UnicodeDecodeError:
-        msg = f"{path}: expected a CSV file in UTF-8, got other bytes; save the table as 'CSV UTF-8'"
-        raise InputError(msg) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        msg = f"{path}: expected a CSV file, got {' '.join(str(error).split())}; mend the file"
-        raise InputError(msg) from None
-    rows = rows.fillna("").apply(lambda column: column.str.strip())
-    names = rows.iloc[0].tolist()
-    doubles = sorted({name for name in names if names.count(name) > 1})
-    if doubles:
-        msg = f"{path}: expected each column once, got {doubles} twice; rename one of them"
-        raise InputError(msg)
-    if len(rows) == 1:
-        msg = f"{path}: expected at least one row below the header, got none; add the cases"
-        raise InputError(msg)
-    table: pd.DataFrame = rows.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
-    return table
-
-
-def plain_codes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Write whole numbers without a decimal in those columns that hold nothing but whole numbers.
-
-    Example:
-        >>> table = pd.DataFrame({"sex": ["2.0", "", "1.0"], "grade": ["2.5", "1.0", ""]})
-        >>> plain_codes(table, ["sex", "grade"]).to_dict("list")
-        {'sex': ['2', '', '1'], 'grade': ['2.5', '1.0', '']}
-    """
-    changed = {
-        name: table[name].str.replace(r"\.0+$", "", regex=True)
-        for name in columns
-        if table[name].str.fullmatch(r"(-?\d+(\.0+)?)?").all()
-    }
-    return table.assign(**changed)
-
-
 def _check_columns(table: pd.DataFrame, config: CohortConfig, path: Path) -> None:
     names = [str(column) for column in table.columns]
     wanted = ["case_id", "patient_id", *(f"image:{channel}" for channel in config.channels), *config.attributes]
@@ -426,6 +379,11 @@ def _check_columns(table: pd.DataFrame, config: CohortConfig, path: Path) -> Non
         raise InputError(msg)
 
 
+def _file_key(case_id: str) -> str:
+    """Return what ids share whose files are one and the same on some system."""
+    return unicodedata.normalize("NFC", case_id).casefold()
+
+
 def _leads_out(text: str) -> bool:
     """Tell whether a relative path climbs above the folder that it starts from."""
     return not Path(text).is_absolute() and Path(os.path.normpath(text)).parts[:1] == ("..",)
@@ -440,3 +398,6 @@ def _number(text: str) -> float | None:
 
 
 _PLAIN_NAME = re.compile(r"\w[\w .+\-()]*")
+_RESERVED = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]", re.IGNORECASE)
+# A file's name has at most 255 bytes; ours add a rater or a channel, a suffix and, while they are written, a prefix.
+_LONGEST_ID = 160

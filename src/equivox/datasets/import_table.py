@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from equivox.datasets.cohort import label_columns, plain_codes, read_text_table
+from equivox.datasets.cohort import label_columns
 from equivox.datasets.import_draft import Draft, DraftCase, ImportOptions, LeftOut
+from equivox.datasets.text_table import plain_codes, read_text_table, refuse_lost_zeros
 from equivox.datasets.wording import some
 from equivox.errors import InputError
 
@@ -81,6 +82,7 @@ def join_table(draft: Draft, path: Path, options: ImportOptions) -> Draft:
     _need_unique(path, table, key)
     table, notes = _blank_unknown(table, names)
     rows = {_row_id(draft, str(row[key])): row for row in table.to_dict("records")}
+    refuse_lost_zeros(path, key, rows, [case.case_id for case in draft.cases])
     cases, left_out, used, lonely = [], list(draft.left_out), set(), []
     for case in draft.cases:
         row_id = case.case_id if case.case_id in rows else case.patient_id
@@ -146,8 +148,8 @@ def _need_columns(path: Path, columns: Sequence[str], wanted: Sequence[str]) -> 
 
 def _need_unique(path: Path, table: pd.DataFrame, key: str) -> None:
     if (table[key] == "").any():
-        row = int((table[key] == "").to_numpy().argmax()) + 2
-        msg = f"{path}: expected an id in column '{key}' of each row, got an empty cell in line {row}; fill it in"
+        row = int((table[key] == "").to_numpy().argmax()) + 1
+        msg = f"{path}: expected an id in column '{key}' of each row, got an empty cell in row {row}; fill it in"
         raise InputError(msg)
     doubles = table[key][table[key].duplicated()].unique().tolist()
     if doubles:

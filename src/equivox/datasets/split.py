@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from equivox.atomic import atomic_path
 from equivox.datasets.check import examine_cohort, find_shared_contents
 from equivox.datasets.check_case import CaseFindings
-from equivox.datasets.cohort import Cohort, load_cohort, read_text_table
+from equivox.datasets.cohort import Cohort, load_cohort
 from equivox.datasets.describe import UNKNOWN, spacing_is_real
+from equivox.datasets.text_table import read_text_table
 from equivox.errors import InputError
 
 SPLIT_NAME = "split.csv"

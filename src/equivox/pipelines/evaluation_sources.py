@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from equivox.datasets.cohort import AttributeConfig, Case, Cohort, load_cohort, plain_codes, read_text_table
+from equivox.datasets.cohort import AttributeConfig, Case, Cohort, load_cohort
 from equivox.datasets.import_table import UNKNOWN_WORDS
+from equivox.datasets.text_table import plain_codes, read_text_table
 from equivox.errors import InputError
 from equivox.options import parse_options
 from equivox.volume.formats import suffix_of

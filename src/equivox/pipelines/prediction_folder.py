@@ -172,11 +172,9 @@ class PredictionFolder:
             earlier = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
             rows = {row["case_id"]: {name: row[name] for name in _COLUMNS} for row in table.to_dict("records")}
             same = all(earlier[name] == self._manifest[name] for name in ("weights", "settings"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            got = " ".join(str(error).split())
-            msg = (
-                f"{self.path}: expected the table and manifest of earlier predictions, got {got}; choose another --out"
-            )
+        except (OSError, ValueError, KeyError, TypeError):
+            wanted = f"{TABLE} and {MANIFEST} of earlier predictions"
+            msg = f"{self.path}: expected {wanted}, got files that are not or are damaged; choose another --out"
             raise InputError(msg) from None
         others = sorted(case for case, row in rows.items() if row["status"] == "done" and case not in made_anew)
         if not same and others:

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from equivox.atomic import atomic_path
-from equivox.datasets.cohort import CohortConfig, read_text_table
+from equivox.datasets.cohort import CohortConfig
 from equivox.datasets.plan import NetworkPlan, Plan
+from equivox.datasets.text_table import read_text_table
 from equivox.errors import InputError
 from equivox.models.catalog import build_network
 from equivox.models.weights import load_network_tensors, network_tensors
