@@ -213,7 +213,7 @@ def test_roles_make_two_tables_and_skipped_cases_are_listed(tmp_path: Path) -> N
 def test_cases_that_the_list_forgets_are_failures_of_their_role(tmp_path: Path) -> None:
     cohort, predictions = make_cohort(tmp_path, 12)
     split = pd.DataFrame({"case_id": [f"case{i:02d}" for i in range(12)]})
-    split["patient_id"], split["fold"] = split["case_id"], ["test"] * 4 + ["0"] * 8
+    split["patient_id"], split["fold"] = [f"p{i:02d}" for i in range(12)], ["test"] * 4 + ["0"] * 8
     split.to_csv(cohort / "split.csv", index=False)
     list_predictions(predictions, {f"case{i:02d}": ("test", "done") for i in range(3)})
     (predictions / "case03.nii.gz").unlink()
@@ -221,6 +221,27 @@ def test_cases_that_the_list_forgets_are_failures_of_their_role(tmp_path: Path) 
     assert [t["cases"] for t in result.summary["tables"]] == [4]
     assert result.summary["left_out"]["missing_predictions"] == ["case03"]
     assert len(result.summary["left_out"]["excluded_cases"]) == 8
+
+
+def test_a_split_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 2)
+    (cohort / "split.csv").write_text("case,part\ncase00,test\n")
+    list_predictions(predictions, {"case00": ("test", "done")})
+    with pytest.raises(InputError, match=r"split.csv: expected the columns case_id, patient_id, fold"):
+        evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions)
+
+
+def test_predictions_of_no_case_are_not_taken_for_failures_of_all(tmp_path: Path) -> None:
+    cohort, _ = make_cohort(tmp_path, 2)
+    with pytest.raises(InputError, match=r"expected a mask of at least one case of .*, got 'case00' there and"):
+        evaluate(tmp_path / "eval", cohort=cohort, predictions=cohort)
+
+
+def test_background_cannot_be_a_class_of_the_predictions(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 2)
+    (predictions / "labels.json").write_text('{"0": "bar", "1": "bar"}')
+    with pytest.raises(InputError, match=r"out/labels.json: expected 0 to be the background, got 'bar'"):
+        evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions)
 
 
 def test_another_grid_stops_the_run_and_writes_nothing(tmp_path: Path) -> None:
@@ -362,6 +383,11 @@ def change_key(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         (lambda rows: rows, {"key": "case", "attributes": ["race"]}, r"people.csv: expected a column 'race'"),
         (lambda rows: rows, {"key": "case", "continuous": {"sex": (1.0,)}}, r"column 'sex': expected a number"),
         (lambda rows: rows, {}, r"people.csv: expected a column 'case_id'"),
+        (
+            lambda rows: rows,
+            {"key": "case"},
+            r"people.csv: expected a column to report by, .* with --attribute",
+        ),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(
@@ -385,6 +411,47 @@ def test_an_earlier_evaluation_is_kept_unless_told(tmp_path: Path) -> None:
     evaluate(tmp_path / "eval", **arguments, overwrite=True)
     with pytest.raises(InputError, match="in use by something else"):
         evaluate(references, **arguments, overwrite=True)
+
+
+def test_what_lies_beside_an_earlier_evaluation_is_never_replaced(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path, 2)
+    arguments: dict[str, Any] = {"references": references, "options": QUICK}
+    evaluate(tmp_path / "eval", predictions=predictions, **arguments)
+    moved = predictions.rename(tmp_path / "eval" / "preds")
+    with pytest.raises(InputError, match="expected nothing beside the earlier evaluation, got preds; move it"):
+        evaluate(tmp_path / "eval", predictions=moved, **arguments, overwrite=True)
+    assert len(list(moved.iterdir())) == 2
+
+
+def test_a_place_that_cannot_be_written_to_is_named_before_anything_is_scored(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"references": tmp_path / "none", "predictions": tmp_path / "none"}
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="link: expected a folder, got a link"):
+        evaluate(tmp_path / "link", **arguments)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"expected a folder to write to, got the file .*file on the way"):
+        evaluate(tmp_path / "file" / "eval", **arguments)
+
+
+def test_references_are_not_scored_against_themselves(tmp_path: Path) -> None:
+    references, _ = standalone(tmp_path, 1)
+    with pytest.raises(InputError, match="expected another folder than --references, got the same"):
+        evaluate(tmp_path / "eval", references=references, predictions=references)
+
+
+def test_ids_keep_their_zeros_from_the_table_to_the_scores(tmp_path: Path) -> None:
+    references, predictions = tmp_path / "refs", tmp_path / "preds"
+    for case in ("007", "100"):
+        write_mask(references / f"{case}.nii.gz", box(20))
+        write_mask(predictions / f"{case}.nii.gz", box(18))
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "options": QUICK}
+    arguments |= {"key": "case", "attributes": ["sex"]}
+    kept = table({"007": {"sex": "F"}, "100": {"sex": "M"}}, tmp_path / "kept.csv")
+    result = evaluate(tmp_path / "eval", groups=kept, **arguments)
+    assert result.cases.set_index("case_id")["attribute:sex"].to_dict() == {"007": "F", "100": "M"}
+    lost = table({"7": {"sex": "F"}, "100": {"sex": "M"}}, tmp_path / "lost.csv")
+    with pytest.raises(InputError, match=r"lost.csv: expected the id '007' in column 'case', got '7' without its"):
+        evaluate(tmp_path / "other", groups=lost, **arguments)
 
 
 def test_folders_that_share_no_name_are_refused(tmp_path: Path) -> None:

@@ -1,10 +1,7 @@
 """Score predictions against references, patient by patient and group by group, and write the report."""
 
-import datetime
-import hashlib
 import json
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,23 +10,22 @@ from typing import Any
 
 import pandas as pd
 
-from equivox import __version__
 from equivox.atomic import atomic_folder, write_text
 from equivox.errors import InputError
-from equivox.hashing import file_sha256
-from equivox.metrics.groups import one_group_per_patient
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation_cases import SCORES, CaseResult, ScoringTask, label_values_in, score_one
-from equivox.pipelines.evaluation_methods import describe_methods
 from equivox.pipelines.evaluation_options import EvaluateOptions
 from equivox.pipelines.evaluation_overlays import choose_overlays
-from equivox.pipelines.evaluation_sources import ROLES, EvaluationSource, ScoredCase, cohort_source, folder_source
+from equivox.pipelines.evaluation_predictions import PREDICTION_LABELS
+from equivox.pipelines.evaluation_sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
+from equivox.pipelines.evaluation_summary import summarise
 from equivox.pipelines.evaluation_tables import GROUP_PREFIX, build_table, group_rows
+from equivox.reports.overlay import OverlayCase
 from equivox.reports.page import write_report
 
 logger = logging.getLogger(__name__)
 
-CASES, SUMMARY, GROUPS, REPORT = "cases.csv", "summary.json", "groups.csv", "report.html"
+CASES, SUMMARY, GROUPS, REPORT, FIGURES = "cases.csv", "summary.json", "groups.csv", "report.html", "figures"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,63 +101,86 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     _check_out(out, overwrite=overwrite)
-    if (cohort is None) == (references is None):
-        msg = "--cohort and --references: expected one of the two, got both or none; choose one"
-        raise InputError(msg)
-    if cohort is not None:
-        if groups or key or patient or attributes or continuous or classes or nominal_spacing:
+    masks = MaskOptions(
+        groups, key, patient, tuple(attributes), dict(continuous or {}), dict(classes or {}), nominal_spacing
+    )
+    source = _with_classes(_source(predictions, cohort, references, masks), workers)
+    tasks = _tasks(source, options, resample=resample)
+    results, source = _score(source, tasks, workers, allow_partial=allow_partial)
+    evaluation, overlays = _evaluation(out, source, tasks, results, options)
+    _write(evaluation, overlays, figures=figures)
+    return evaluation
+
+
+def _source(predictions: Path, cohort: Path | None, references: Path | None, masks: MaskOptions) -> EvaluationSource:
+    if cohort is not None and references is None:
+        if masks != MaskOptions():
             msg = (
                 "--cohort: expected no --groups, --key, --patient, --attribute, --continuous, --class or "
                 "--nominal-spacing beside it; they go with --references, as a cohort declares them in cohort.yaml"
             )
             raise InputError(msg)
-        source = cohort_source(cohort, predictions)
-    elif references is not None:
-        source = folder_source(
-            references,
-            predictions,
-            groups=groups,
-            key=key,
-            patient=patient,
-            attributes=attributes,
-            continuous=continuous,
-            classes=classes,
-            nominal_spacing=nominal_spacing,
-        )
-    source = _with_classes(source, workers)
-    tasks = _tasks(source, options, resample=resample)
-    results, source = _score(source, tasks, workers, allow_partial=allow_partial)
+        return cohort_source(cohort, predictions)
+    if references is not None and cohort is None:
+        return folder_source(references, predictions, masks)
+    msg = "--cohort and --references: expected one of the two, got both or none; choose one"
+    raise InputError(msg)
+
+
+def _evaluation(
+    out: Path,
+    source: EvaluationSource,
+    tasks: Mapping[str, ScoringTask],
+    results: Mapping[str, CaseResult],
+    options: EvaluateOptions,
+) -> tuple[Evaluation, list[OverlayCase]]:
     units = _units(results)
     rows = _rows(source, results)
     tables = _tables(source, rows, units, options)
-    summary = _summary(source, rows, results, tables, units, options)
-    evaluation = Evaluation(out, summary, _case_table(rows, units), group_rows(tables))
+    summary = summarise(source, rows, results, tables, units, options)
     overlays = choose_overlays(source, tasks, rows, tables[0]["role"], options.primary_endpoint)
-    with atomic_folder(out) as folder:
+    return Evaluation(out, summary, _case_table(rows, units), group_rows(tables)), overlays
+
+
+def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: bool) -> None:
+    summary = json.dumps(evaluation.summary, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_folder(evaluation.folder) as folder:
         evaluation.cases.to_csv(folder / CASES, index=False, lineterminator="\n")
         evaluation.groups.to_csv(folder / GROUPS, index=False, lineterminator="\n")
-        write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(folder / SUMMARY, summary + "\n")
         write_report(
             folder / REPORT,
-            summary=summary,
+            summary=evaluation.summary,
             cases=evaluation.cases,
             groups=evaluation.groups,
             overlays=overlays,
-            figures=folder / "figures" if figures else None,
+            figures=folder / FIGURES if figures else None,
         )
-    return evaluation
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
+    if out.is_symlink():
+        msg = f"{out}: expected a folder, got a link; name the folder that it leads to with --out"
+        raise InputError(msg)
     if not out.exists():
+        nearest = next(parent for parent in out.absolute().parents if parent.exists())
+        if not nearest.is_dir():
+            msg = f"{out}: expected a folder to write to, got the file {nearest} on the way; choose another --out"
+            raise InputError(msg)
         return
-    is_evaluation = (out / SUMMARY).is_file() and (out / CASES).is_file()
-    empty = out.is_dir() and not any(out.iterdir())
+    # Only an evaluation is ever replaced, whatever --overwrite says, and nothing that lies in it beside.
+    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    is_evaluation = {SUMMARY, CASES} <= held
+    others = sorted(held - {CASES, SUMMARY, GROUPS, REPORT, FIGURES})
+    if is_evaluation and others:
+        msg = (
+            f"{out}: expected nothing beside the earlier evaluation, got {others[0]}; move it, or choose another --out"
+        )
+        raise InputError(msg)
     if is_evaluation and not overwrite:
         msg = f"{out}: expected a new folder, got an earlier evaluation; add --overwrite to replace it"
         raise InputError(msg)
-    # Only an evaluation is ever replaced, whatever --overwrite says.
-    if not is_evaluation and not empty:
+    if held and not is_evaluation:
         msg = f"{out}: expected a new folder, got one in use by something else; choose another with --out"
         raise InputError(msg)
 
@@ -199,13 +218,14 @@ def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool
     if source.prediction_values is not None:
         # A class that the references do not know counts as background: it was not asked for.
         named = {value: classes.get(name, 0) for value, name in source.prediction_values.items()}
-        prediction_values = {0: 0} | named
+        path, names = source.predictions / PREDICTION_LABELS, list(source.prediction_values.values())
         if not any(named.values()):
-            msg = (
-                f"labels.json: expected names of the classes {list(classes)}, got "
-                f"{list(source.prediction_values.values())}; rename them"
-            )
+            msg = f"{path}: expected names of the classes {list(classes)}, got {names}; rename them"
             raise InputError(msg)
+        if named.get(0):
+            msg = f"{path}: expected 0 to be the background, got '{source.prediction_values[0]}'; change its value"
+            raise InputError(msg)
+        prediction_values = {0: 0} | named
     return {
         case.case_id: ScoringTask(
             case.case_id,
@@ -307,90 +327,4 @@ def _tables(
     ]
 
 
-def _summary(
-    source: EvaluationSource,
-    rows: pd.DataFrame,
-    results: Mapping[str, CaseResult],
-    tables: Sequence[dict[str, Any]],
-    units: Mapping[str, str],
-    options: EvaluateOptions,
-) -> dict[str, Any]:
-    settings = options.model_dump(mode="json")
-    settings["empty_policy"] = settings.pop("empty")
-    settings |= {"distance_unit": units["hd95"], "volume_unit": units["volume_error"]}
-    summary = {
-        "schema_version": 1,
-        "equivox_version": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cohort": {
-            "name": source.name,
-            "classes": list(source.classes or ()),
-            "patients": int(rows["patient_id"].nunique()),
-            "cases": int(rows["case_id"].nunique()),
-            "nominal_spacing": units["hd95"] == "voxels",
-        },
-        "model": dict(source.model),
-        "settings": settings,
-        "tables": list(tables),
-        "left_out": _left_out(source, rows, results),
-        "inputs": _hashes(source, results),
-        "methods": describe_methods(options, units, tables, source.notes),
-    }
-    plain: dict[str, Any] = _plain(summary)
-    return plain
-
-
-def _left_out(source: EvaluationSource, rows: pd.DataFrame, results: Mapping[str, CaseResult]) -> dict[str, Any]:
-    outcomes = {
-        outcome: {
-            str(name): int((part["outcome"] == outcome).sum()) for name, part in rows.groupby("class", sort=False)
-        }
-        for outcome in ("both_empty", "missed", "false_positive", "no_prediction")
-    }
-    conflicts, unknown = {}, {}
-    patients = [case.patient_id for case in source.cases]
-    for name in source.attributes:
-        groups, conflicting = one_group_per_patient(patients, [case.groups.get(name) for case in source.cases])
-        unknown[name] = sum(group is None for group in groups.values())
-        if conflicting:
-            conflicts[name] = conflicting
-    return {
-        "excluded_cases": [{"case_id": case_id, "reason": reason} for case_id, reason in source.excluded.items()],
-        "missing_predictions": list(source.missing_predictions),
-        "extra_predictions": list(source.extra_predictions),
-        **outcomes,
-        "repairs": [
-            {"case_id": case.case_id, "repair": repair}
-            for case in source.cases
-            for repair in results[case.case_id].repairs
-        ],
-        "unknown_group": unknown,
-        "conflicting_groups": conflicts,
-    }
-
-
-def _hashes(source: EvaluationSource, results: Mapping[str, CaseResult]) -> dict[str, str]:
-    """Return one hash for all references and one for all predictions, and those of the tables."""
-    hashes = {path.name: file_sha256(path) for path in source.files if path.is_file()}
-    for index, kind in enumerate(("references", "predictions")):
-        whole = hashlib.sha256()
-        for case_id in sorted(results):
-            whole.update(f"{case_id}\0{results[case_id].hashes[index]}\n".encode())
-        hashes[kind] = whole.hexdigest()
-    return hashes
-
-
-def _plain(value: Any) -> Any:
-    """Return plain values for JSON: no numpy scalars, None for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
-
-
-__all__ = ["EvaluateOptions", "Evaluation", "ScoredCase", "evaluate"]
+__all__ = ["EvaluateOptions", "Evaluation", "evaluate"]

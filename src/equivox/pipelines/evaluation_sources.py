@@ -1,22 +1,24 @@
 """What there is to score: a cohort with its predictions, or two folders of masks and a table of groups."""
 
-import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from equivox.datasets.cohort import AttributeConfig, Case, Cohort, load_cohort
 from equivox.datasets.import_table import UNKNOWN_WORDS
-from equivox.datasets.text_table import plain_codes, read_text_table
+from equivox.datasets.split import SPLIT_NAME, load_split
+from equivox.datasets.text_table import plain_codes, read_text_table, refuse_lost_zeros
 from equivox.errors import InputError
 from equivox.options import parse_options
-from equivox.volume.formats import suffix_of
-
-logger = logging.getLogger(__name__)
-
-PREDICTION_LIST, PREDICTION_LABELS, PREDICTION_MANIFEST = "predictions.csv", "labels.json", "manifest.json"
+from equivox.pipelines.evaluation_predictions import (
+    PREDICTION_LIST,
+    listed_mask,
+    masks_in,
+    read_label_names,
+    read_list,
+    read_model,
+)
 
 Role = Literal["test", "out_of_fold", "all"]
 
@@ -57,6 +59,7 @@ class EvaluationSource:
 
     Attributes:
         name: Of the cohort.
+        predictions: The folder of predicted masks.
         classes: Class name -> index; None where the reference masks are to tell.
         reference_values: Value in the reference files -> index; None where the masks are to tell.
         prediction_values: Value in the predicted files -> class name, from `labels.json`; None where there is none.
@@ -73,6 +76,7 @@ class EvaluationSource:
     """
 
     name: str
+    predictions: Path
     classes: dict[str, int] | None
     reference_values: dict[int, int] | None
     prediction_values: dict[int, str] | None
@@ -88,6 +92,29 @@ class EvaluationSource:
     files: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class MaskOptions:
+    """What is known of reference masks that no cohort describes.
+
+    Attributes:
+        groups: CSV or TSV with one row a case.
+        key: Its column of case ids.
+        patient: Its column of patients; without it each case is a patient of its own.
+        attributes: Its columns to report by.
+        continuous: Its columns of numbers to report by, with the inner edges of their groups.
+        classes: Value in the masks -> class name; where empty the reference masks tell.
+        nominal_spacing: The voxel sizes in the files are not real.
+    """
+
+    groups: Path | None = None
+    key: str | None = None
+    patient: str | None = None
+    attributes: tuple[str, ...] = ()
+    continuous: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    classes: Mapping[int, str] = field(default_factory=dict)
+    nominal_spacing: bool = False
+
+
 def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
     """Pair the cases of a cohort with a folder of predictions.
 
@@ -99,11 +126,10 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
         predictions: The folder of predicted label maps.
 
     Raises:
-        InputError: If the cohort or the list cannot be read, or no case has a reference.
+        InputError: If the cohort or the list cannot be read, or no case has both a reference and a prediction.
     """
     cohort = load_cohort(folder)
-    files = _files_by_stem(predictions)
-    listed = _read_list(predictions)
+    masks, listed = masks_in(predictions), read_list(predictions)
     roles, excluded = _roles(cohort, listed, folder)
     cases, missing = [], []
     for case in cohort.cases:
@@ -111,22 +137,27 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
             excluded[case.case_id] = "no reference mask in the cohort"
         if case.case_id in excluded:
             continue
-        prediction = _listed_file(listed, case, predictions, files)
+        prediction = listed_mask(listed.get(case.case_id), case.case_id, predictions, masks)
         if prediction is None:
             missing.append(case.case_id)
         cases.append(_scored_case(cohort, case, roles[case.case_id], prediction))
     known = {case.case_id for case in cohort.cases}
     named = {row.get("file", "") for row in listed.values()}
-    extra = [stem for stem, path in files.items() if stem not in known and path.name not in named]
+    extra = [stem for stem, path in masks.items() if stem not in known and path.name not in named]
     if not cases:
         msg = f"{folder}: expected a case with a reference mask and a prediction, got none; check {predictions}"
+        raise InputError(msg)
+    if len(missing) == len(cases):
+        example = f"'{cohort.cases[0].case_id}' there and '{next(iter(masks), 'nothing')}' here"
+        msg = f"{predictions}: expected a mask of at least one case of {folder}, got {example}; check both folders"
         raise InputError(msg)
     config = cohort.config
     return EvaluationSource(
         name=config.name,
+        predictions=predictions,
         classes=dict(config.classes),
         reference_values=config.label_indices,
-        prediction_values=_read_labels(predictions),
+        prediction_values=read_label_names(predictions),
         attributes=dict(config.attributes),
         nominal_spacing=config.nominal_spacing,
         modality=next(iter(config.channels.values())).modality,
@@ -134,40 +165,26 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
         excluded=excluded,
         missing_predictions=tuple(missing),
         extra_predictions=tuple(extra),
-        model=_model(predictions),
-        files=(folder / "cohort.csv", folder / "split.csv", predictions / PREDICTION_LIST),
+        model=read_model(predictions),
+        files=(folder / "cohort.csv", folder / SPLIT_NAME, predictions / PREDICTION_LIST),
     )
 
 
-def folder_source(
-    references: Path,
-    predictions: Path,
-    *,
-    groups: Path | None = None,
-    key: str | None = None,
-    patient: str | None = None,
-    attributes: Sequence[str] = (),
-    continuous: Mapping[str, tuple[float, ...]] | None = None,
-    classes: Mapping[int, str] | None = None,
-    nominal_spacing: bool = False,
-) -> EvaluationSource:
+def folder_source(references: Path, predictions: Path, options: MaskOptions) -> EvaluationSource:
     """Pair two folders of masks by file name, and look up the patients in a table.
 
     Args:
         references: Folder of reference masks; the name without its suffix is the case's id.
         predictions: Folder of predicted masks with the same names; the suffixes may differ.
-        groups: CSV or TSV with one row a case.
-        key: Column of the table that holds the case ids.
-        patient: Column that holds the patients; without it each case is a patient of its own.
-        attributes: Columns to report by.
-        continuous: Columns of numbers to report by, with the inner edges of their groups.
-        classes: Value in the masks -> class name; without it the reference masks tell.
-        nominal_spacing: The voxel sizes in the files are not real.
+        options: The table of patients, and what the masks do not say themselves.
 
     Raises:
         InputError: If a folder holds no masks, or the table lacks a column or fits no file.
     """
-    reference_files, prediction_files = _files_by_stem(references), _files_by_stem(predictions)
+    reference_files, prediction_files = masks_in(references), masks_in(predictions)
+    if references.samefile(predictions):
+        msg = f"--predictions {predictions}: expected another folder than --references, got the same; name another"
+        raise InputError(msg)
     if not reference_files:
         msg = f"{references}: expected reference masks, got none; check the folder"
         raise InputError(msg)
@@ -175,12 +192,13 @@ def folder_source(
         example = f"{next(iter(reference_files))} there and {next(iter(prediction_files), 'nothing')} here"
         msg = f"{predictions}: expected masks named like those in {references}, got {example}; rename them"
         raise InputError(msg)
-    configs = {name: AttributeConfig() for name in attributes}
+    groups, patient, classes = options.groups, options.patient, options.classes
+    configs = {name: AttributeConfig() for name in options.attributes}
     configs |= {
         name: parse_options(AttributeConfig, {"kind": "continuous", "bins": tuple(edges)}, f"--continuous {name}")
-        for name, edges in (continuous or {}).items()
+        for name, edges in options.continuous.items()
     }
-    rows = _read_groups(groups, key, patient, configs, set(reference_files))
+    rows = _read_groups(options, configs, set(reference_files))
     cases, excluded, notes = [], {}, []
     for case_id, reference in reference_files.items():
         row = rows.get(case_id)
@@ -206,18 +224,19 @@ def folder_source(
         notes.append("No column of patients was given: each case counts as a patient of its own.")
     return EvaluationSource(
         name=references.resolve().name,
+        predictions=predictions,
         classes={name: index for index, name in enumerate(classes.values(), 1)} if classes else None,
         reference_values={0: 0} | {value: index for index, value in enumerate(classes, 1)} if classes else None,
-        prediction_values=_read_labels(predictions),
+        prediction_values=read_label_names(predictions),
         attributes=configs,
-        nominal_spacing=nominal_spacing,
+        nominal_spacing=options.nominal_spacing,
         modality="OTHER",
         cases=tuple(cases),
         excluded=excluded,
         missing_predictions=tuple(case.case_id for case in cases if case.prediction is None),
         extra_predictions=tuple(sorted(set(prediction_files) - set(reference_files))),
         notes=tuple(notes),
-        model=_model(predictions),
+        model=read_model(predictions),
         files=(groups,) if groups else (),
     )
 
@@ -242,34 +261,6 @@ def _group(config: AttributeConfig, value: str | None, name: str, table: Path | 
         raise InputError(msg) from None
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        msg = f"{folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}; check the path"
-        raise InputError(msg)
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = suffix_of(path)
-        if path.name.startswith(".") or not path.is_file() or not suffix:
-            continue
-        stem = path.name[: -len(suffix)]
-        if stem in found:
-            msg = f"{path}: expected one mask of case '{stem}', got also {found[stem].name}; remove one of them"
-            raise InputError(msg)
-        found[stem] = path
-    return found
-
-
-def _read_list(predictions: Path) -> dict[str, dict[str, str]]:
-    path = predictions / PREDICTION_LIST
-    if not path.is_file():
-        return {}
-    table = read_text_table(path)
-    if "case_id" not in table or "role" not in table:
-        msg = f"{path}: expected the columns case_id and role, got {list(table.columns)}; run 'equivox predict' again"
-        raise InputError(msg)
-    return {str(row["case_id"]): {str(k): str(v) for k, v in row.items()} for row in table.to_dict("records")}
-
-
 def _roles(
     cohort: Cohort, listed: Mapping[str, Mapping[str, str]], folder: Path
 ) -> tuple[dict[str, Role], dict[str, str]]:
@@ -278,7 +269,7 @@ def _roles(
         return {case.case_id: "all" for case in cohort.cases}, {}
     roles: dict[str, Role] = {}
     excluded: dict[str, str] = {}
-    split = _read_split(folder)
+    split = load_split(folder) if (folder / SPLIT_NAME).is_file() else {}
     used = {row["role"] for row in listed.values()}
     for case in cohort.cases:
         row = listed.get(case.case_id)
@@ -292,66 +283,23 @@ def _roles(
         elif row.get("status") == "skipped":
             excluded[case.case_id] = row.get("message") or "skipped by the prediction"
         else:
-            roles[case.case_id] = "test" if row["role"] == "test" else _other_role(row["role"])
+            roles[case.case_id] = _ROLE_OF[row["role"]]
     return roles, excluded
+
+
+# A scan is "new" to a run that was trained elsewhere: whether on these patients is not known here.
+_ROLE_OF: dict[str, Role] = {"test": "test", "out_of_fold": "out_of_fold", "new": "all"}
 
 
 def _other_role(role: str) -> Role:
     return "out_of_fold" if role == "out_of_fold" else "all"
 
 
-def _read_split(folder: Path) -> dict[str, str]:
-    path = folder / "split.csv"
-    if not path.is_file():
-        return {}
-    table = read_text_table(path)
-    return {str(row["case_id"]): str(row["fold"]) for row in table.to_dict("records")}
-
-
-def _listed_file(
-    listed: Mapping[str, Mapping[str, str]], case: Case, predictions: Path, files: Mapping[str, Path]
-) -> Path | None:
-    name = listed.get(case.case_id, {}).get("file")
-    if name:
-        path = predictions / name
-        return path if path.is_file() else None
-    return files.get(case.case_id)
-
-
-def _read_labels(predictions: Path) -> dict[int, str] | None:
-    path = predictions / PREDICTION_LABELS
-    if not path.is_file():
-        return None
-    values = _read_json(path)
-    try:
-        return {int(value): str(name) for value, name in values.items()}
-    except (ValueError, AttributeError):
-        msg = f'{path}: expected {{"1": "liver", ...}}, got other keys; write the value of each class as its key'
-        raise InputError(msg) from None
-
-
-def _model(predictions: Path) -> dict[str, str | None]:
-    path = predictions / PREDICTION_MANIFEST
-    values = _read_json(path) if path.is_file() else {}
-    known = values if isinstance(values, dict) else {}
-    return {"name": known.get("model"), "run": known.get("run")}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path}: expected JSON, got {error}; mend or remove the file"
-        raise InputError(msg) from None
-
-
 def _read_groups(
-    path: Path | None,
-    key: str | None,
-    patient: str | None,
-    configs: Mapping[str, AttributeConfig],
-    case_ids: set[str],
+    options: MaskOptions, configs: Mapping[str, AttributeConfig], case_ids: set[str]
 ) -> dict[str, dict[str, str]]:
+    """Return case -> its row of the table of groups, unknown values as ``""``."""
+    path, key, patient = options.groups, options.key, options.patient
     if path is None:
         if configs or patient or key:
             msg = "--groups: expected a table for --key, --patient and --attribute, got none; name it with --groups"
@@ -378,6 +326,7 @@ def _read_groups(
             msg = f"{path}: expected each case once, got '{cells[wanted[0]]}' twice in '{wanted[0]}'; keep one row"
             raise InputError(msg)
         rows[cells[wanted[0]]] = cells
+    refuse_lost_zeros(path, wanted[0], rows, case_ids)
     if not case_ids & set(rows):
         msg = (
             f"{path}: expected file names such as '{min(case_ids)}' in column '{wanted[0]}', got "
@@ -386,5 +335,8 @@ def _read_groups(
         raise InputError(msg)
     if patient and any(not rows[case_id][patient] for case_id in case_ids & set(rows)):
         msg = f"{path}: expected a patient in each row of '{patient}', got an empty cell; fill it in"
+        raise InputError(msg)
+    if not configs and not patient:
+        msg = f"{path}: expected a column to report by, got none of {columns}; name it with --attribute or --continuous"
         raise InputError(msg)
     return rows

@@ -1,0 +1,113 @@
+"""The summary of an evaluation: what was scored with what, what came of it, and what was left out."""
+
+import datetime
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from equivox import __version__
+from equivox.hashing import file_sha256
+from equivox.metrics.groups import one_group_per_patient
+from equivox.pipelines.evaluation_cases import CaseResult
+from equivox.pipelines.evaluation_methods import describe_methods
+from equivox.pipelines.evaluation_options import EvaluateOptions
+from equivox.pipelines.evaluation_sources import EvaluationSource
+
+
+def summarise(
+    source: EvaluationSource,
+    rows: pd.DataFrame,
+    results: Mapping[str, CaseResult],
+    tables: Sequence[dict[str, Any]],
+    units: Mapping[str, str],
+    options: EvaluateOptions,
+) -> dict[str, Any]:
+    """Return what `summary.json` holds: the tables, and all that a reader needs to judge them, as plain values.
+
+    Args:
+        source: Where the cases come from.
+        rows: One row a case and class.
+        results: The scores of each case.
+        tables: One a role, the headline first.
+        units: Score -> unit.
+        options: The settings.
+    """
+    settings = options.model_dump(mode="json")
+    settings["empty_policy"] = settings.pop("empty")
+    settings |= {"distance_unit": units["hd95"], "volume_unit": units["volume_error"]}
+    summary = {
+        "schema_version": 1,
+        "equivox_version": __version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cohort": {
+            "name": source.name,
+            "classes": list(source.classes or ()),
+            "patients": int(rows["patient_id"].nunique()),
+            "cases": int(rows["case_id"].nunique()),
+            "nominal_spacing": units["hd95"] == "voxels",
+        },
+        "model": dict(source.model),
+        "settings": settings,
+        "tables": list(tables),
+        "left_out": _left_out(source, rows, results),
+        "inputs": _hashes(source, results),
+        "methods": describe_methods(options, units, tables, source.notes),
+    }
+    plain: dict[str, Any] = _plain(summary)
+    return plain
+
+
+def _left_out(source: EvaluationSource, rows: pd.DataFrame, results: Mapping[str, CaseResult]) -> dict[str, Any]:
+    outcomes = {
+        outcome: {
+            str(name): int((part["outcome"] == outcome).sum()) for name, part in rows.groupby("class", sort=False)
+        }
+        for outcome in ("both_empty", "missed", "false_positive", "no_prediction")
+    }
+    conflicts, unknown = {}, {}
+    patients = [case.patient_id for case in source.cases]
+    for name in source.attributes:
+        groups, conflicting = one_group_per_patient(patients, [case.groups.get(name) for case in source.cases])
+        unknown[name] = sum(group is None for group in groups.values())
+        if conflicting:
+            conflicts[name] = conflicting
+    return {
+        "excluded_cases": [{"case_id": case_id, "reason": reason} for case_id, reason in source.excluded.items()],
+        "missing_predictions": list(source.missing_predictions),
+        "extra_predictions": list(source.extra_predictions),
+        **outcomes,
+        "repairs": [
+            {"case_id": case.case_id, "repair": repair}
+            for case in source.cases
+            for repair in results[case.case_id].repairs
+        ],
+        "unknown_group": unknown,
+        "conflicting_groups": conflicts,
+    }
+
+
+def _hashes(source: EvaluationSource, results: Mapping[str, CaseResult]) -> dict[str, str]:
+    """Return one hash for all references and one for all predictions, and those of the tables."""
+    hashes = {path.name: file_sha256(path) for path in source.files if path.is_file()}
+    for index, kind in enumerate(("references", "predictions")):
+        whole = hashlib.sha256()
+        for case_id in sorted(results):
+            whole.update(f"{case_id}\0{results[case_id].hashes[index]}\n".encode())
+        hashes[kind] = whole.hexdigest()
+    return hashes
+
+
+def _plain(value: Any) -> Any:
+    """Return plain values for JSON: no numpy scalars, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
