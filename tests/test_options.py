@@ -1,10 +1,11 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from equivox.errors import InputError
-from equivox.options import Options, load_options, override_options, parse_options, save_options
+from equivox.options import Options, flag, load_options, override_options, parse_options, save_options
 
 
 class Optimizer(Options):
@@ -52,14 +53,33 @@ def test_assignments_reach_nested_options_and_read_yaml_values() -> None:
         ("steps", r"--set steps: expected key=value"),
         ("stps=3", r"--set stps: unknown option; did you mean 'steps'\?"),
         ("optimzer.lr=3", r"unknown section 'optimzer'; did you mean 'optimizer'\?"),
-        ("steps.more=3", r"unknown section 'steps'"),
         ("steps=[1", r"--set steps: expected a YAML value"),
-        ("steps=soon", r"'steps'.*got 'soon'"),
+        ("steps.more=3", r"expected a section before the last dot, got the option 'steps'; end with its name"),
+        ("steps=soon", r"^--set steps=soon: expected a valid integer, got 'soon'; change it$"),
+        ("steps=.nan", r"^--set steps=.nan: expected a finite number, got nan; change it$"),
+        ("optimizer=3", r"^--set optimizer=3: expected .*, got 3; change it$"),
     ],
 )
 def test_a_wrong_assignment_is_one_line(assignment: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         override_options(Config(), [assignment])
+
+
+def test_among_several_assignments_only_the_one_at_fault_is_named() -> None:
+    with pytest.raises(InputError, match=r"^--set optimizer\.lr=fast: expected a valid number, got 'fast'; change it$"):
+        override_options(Config(), ["steps=3", "optimizer.lr=fast", "optimizer.name=sgd"])
+
+
+def test_assignments_that_do_not_fit_together_are_named_together() -> None:
+    with pytest.raises(InputError, match=r"^--set range\.low=5, range\.high=2: low must lie below high"):
+        override_options(Named(), ["kind=b", "range.low=5", "range.high=2"])
+
+
+def test_options_of_the_command_line_are_named_as_flags_with_what_to_do() -> None:
+    with pytest.raises(InputError, match=r"^--kind: expected 'a' or 'b', got 'c'; choose one of them$"):
+        parse_options(Named, {"kind": "c"}, flag)
+    with pytest.raises(InputError, match=r"^--small-part: expected a number less than 1, got 2\.0; change it$"):
+        parse_options(Named, {"small_part": 2.0}, flag)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +120,13 @@ class Window(Options):
     range: Range = Range()
 
 
+class Named(Window):
+    kind: Literal["a", "b"] = "a"
+    small_part: float = Field(default=0.5, lt=1)
+
+
 def test_a_rule_over_several_options_is_told_without_the_whole_section() -> None:
-    with pytest.raises(InputError, match=r"^x\.yaml: low must lie below high, got 3 and 1$"):
+    with pytest.raises(InputError, match=r"^x\.yaml: low must lie below high, got 3 and 1; change it$"):
         parse_options(Range, {"low": 3}, "x.yaml")
-    with pytest.raises(InputError, match=r"^x\.yaml: 'range': low must lie below high, got 3 and 1$"):
+    with pytest.raises(InputError, match=r"^x\.yaml: 'range': low must lie below high, got 3 and 1; change it$"):
         parse_options(Window, {"range": {"low": 3}}, "x.yaml")

@@ -1,7 +1,8 @@
 """Options: frozen pydantic models that are also sections of a YAML file."""
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,13 +22,14 @@ class Options(BaseModel):
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def parse_options(kind: type[Kind], values: Any, where: str) -> Kind:
+def parse_options(kind: type[Kind], values: Any, where: str | Callable[[str], str]) -> Kind:
     """Build `kind` from plain values, with an error line that a user can act on.
 
     Args:
         kind: The options' class.
         values: A mapping as it comes from YAML.
-        where: The file or option that the values come from, for the message.
+        where: The file or option that the values come from, for the message; or a function that says of each key, such
+            as ``optimizer.lr``, how the user gave it.
 
     Raises:
         InputError: If a key is unknown (with the nearest known one) or a value does not fit.
@@ -45,7 +47,15 @@ def parse_options(kind: type[Kind], values: Any, where: str) -> Kind:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
+        if not isinstance(where, str):
+            lines = (f"{where(_dotted(item))}: {_explain(kind, item, named=True)}" for item in error.errors())
+            raise InputError("; ".join(lines)) from None
         raise InputError(f"{where}: " + "; ".join(_explain(kind, item) for item in error.errors())) from None
+
+
+def flag(key: str) -> str:
+    """Return the flag of the command line that sets an option: ``--bootstrap-draws`` for ``bootstrap_draws``."""
+    return "--" + key.replace("_", "-")
 
 
 def load_options(kind: type[Kind], path: Path) -> Kind:
@@ -95,7 +105,17 @@ def override_options(options: Kind, assignments: Sequence[str]) -> Kind:
         if last not in section:
             raise InputError(f"--set {key}: unknown option{_suggestion(last, section)}")
         section[last] = _yaml_value(text, key)
-    return parse_options(type(options), values, "--set " + ", ".join(assignments))
+
+    def at_fault(key: str) -> str:
+        """Name the assignments to the key, to a part of it or to the whole that it belongs to."""
+        same = [each for each in assignments if _related(each.partition("=")[0].strip(), key)]
+        return "--set " + ", ".join(same or assignments)
+
+    return parse_options(type(options), values, at_fault)
+
+
+def _related(key: str, other: str) -> bool:
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _yaml_value(text: str, key: str) -> Any:
@@ -114,23 +134,37 @@ def _yaml_value(text: str, key: str) -> Any:
 
 
 def _child(section: dict[str, Any], name: str, key: str) -> dict[str, Any]:
-    if not isinstance(section.get(name), dict):
+    if name in section and not isinstance(section[name], dict):
+        msg = f"--set {key}: expected a section before the last dot, got the option '{name}'; end with its name"
+        raise InputError(msg)
+    if name not in section:
         raise InputError(f"--set {key}: unknown section '{name}'{_suggestion(name, section)}")
     child: dict[str, Any] = section[name]
     return child
 
 
-def _explain(kind: type[BaseModel], item: Any) -> str:
+def _dotted(item: Any) -> str:
+    return ".".join(str(part) for part in item["loc"])
+
+
+def _explain(kind: type[BaseModel], item: Any, *, named: bool = False) -> str:
+    """Say what is wrong and what to do; `named` where the key stands before it already."""
     *parents, last = item["loc"] or ("value",)
-    dotted = ".".join(str(part) for part in item["loc"])
+    dotted = _dotted(item)
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{dotted}'{_suggestion(str(last), _fields(kind, parents))}"
+        return f"unknown key '{dotted}'{_suggestion(str(last), _fields(kind, parents)) or '; leave it out'}"
     if item["type"] == "missing":
         return f"key '{dotted}' is missing; add it"
-    message = str(item["msg"]).removeprefix("Value error, ")
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return str(cause)  # of a section with options of its own: it says all that is needed
+    wanted, _, _ = str(item["msg"]).removeprefix("Value error, ").partition(", unable to parse")
+    wanted = re.sub("^Input should be (?=greater|less)", "expected a number ", wanted)
+    wanted = re.sub("^Input should be ", "expected ", wanted).replace("valid tuple", "list")
     # A rule that ties several options together names what came by itself; the whole section would bury it.
     came = "" if isinstance(item["input"], (dict, BaseModel)) else f", got {item['input']!r}"
-    return f"'{dotted}': {message}{came}" if dotted else f"{message}{came}"
+    todo = "" if ";" in wanted else "; choose one of them" if item["type"] == "literal_error" else "; change it"
+    return f"'{dotted}': {wanted}{came}{todo}" if dotted and not named else f"{wanted}{came}{todo}"
 
 
 def _fields(kind: type[BaseModel], parents: Sequence[Any]) -> list[str]:

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from equivox.errors import InputError
+from equivox.errors import InputError, one_line
 from equivox.progress import progress_bar
 
 Item = TypeVar("Item")
@@ -74,10 +74,10 @@ def map_cases(
 def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
     try:
         return Outcome(item, function(item))
-    except (InputError, OSError) as error:
-        return Outcome(item, None, _one_line(error))
+    except (InputError, OSError, MemoryError) as error:
+        return Outcome(item, None, one_line(error))
     except Exception as error:  # noqa: BLE001 - one bad case must not stop the cohort; the traceback goes to the log
-        return Outcome(item, None, f"{type(error).__name__}: {_one_line(error)}", traceback.format_exc())
+        return Outcome(item, None, f"{type(error).__name__}: {one_line(error)}", traceback.format_exc())
 
 
 def _collect(future: "Future[Outcome[Item, Result]]", item: Item) -> Outcome[Item, Result]:
@@ -89,7 +89,3 @@ def _collect(future: "Future[Outcome[Item, Result]]", item: Item) -> Outcome[Ite
             "or because a script of yours that starts workers has no 'if __name__ == \"__main__\":'"
         )
         return Outcome(item, None, message)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

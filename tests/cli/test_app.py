@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,17 @@ def test_version_is_printed() -> None:
             2,
             "equivox: scan.nii: expected 3D, got 4D; split it\n",
         ),
-        (FileNotFoundError(2, "No such file", "a.csv"), 2, "equivox: [Errno 2] No such file: 'a.csv'\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "a.csv"),
+            2,
+            "equivox: a.csv: expected a file or folder, got nothing there; check the path\n",
+        ),
+        (
+            MemoryError("Unable to allocate 7 PiB"),
+            2,
+            "equivox: expected memory enough, got too little (Unable to allocate 7 PiB); use fewer --workers, or a "
+            "larger machine\n",
+        ),
         (KeyboardInterrupt(), 130, "equivox: stopped by the user; nothing half written is left behind\n"),
     ],
 )

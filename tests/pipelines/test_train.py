@@ -224,7 +224,9 @@ def test_without_a_split_the_command_that_makes_one_is_named(training_cohort, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fold": "7"}, r"--fold 7: expected one of 0, 1 or all"),
+        ({"fold": "7"}, r"--fold: expected one of 0, 1 or all, got '7'; choose one of them"),
+        ({"max_minutes": float("inf")}, r"--max-minutes: expected a number of minutes above 0, got inf; write"),
+        ({"max_minutes": float("nan")}, r"--max-minutes: expected a number of minutes above 0, got nan; write"),
         ({"model": "vnet"}, r"expected one of unetpp, plain_unet, got 'vnet'"),
         ({"overrides": ("optimiser.lr=1",)}, r"unknown section 'optimiser'; did you mean 'optimizer'"),
         ({"overrides": ("steps=5",), "max_minutes": 1.0}, r"--max-minutes fixes the number of steps"),

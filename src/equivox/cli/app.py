@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from equivox import __version__
 from equivox.cli import cohort, demo, doctor, evaluate, plan, predict, preprocess, train
-from equivox.errors import InputError
+from equivox.errors import InputError, one_line
 from equivox.progress import console
 
 logger = logging.getLogger("equivox")
@@ -28,8 +28,8 @@ class _Commands(TyperGroup):
             # The reader of our output, `head` say, has had enough; what is still buffered has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(DONE) from None
-        except (InputError, OSError) as error:
-            _say(str(error))
+        except (InputError, OSError, MemoryError) as error:
+            _say(one_line(error))
             raise typer.Exit(USERS_MISTAKE) from error
         except KeyboardInterrupt:
             _say("stopped by the user; nothing half written is left behind")

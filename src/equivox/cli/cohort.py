@@ -73,7 +73,7 @@ def import_(
     """Make a cohort folder from scans of any common layout; no scan is copied."""
     from equivox.datasets.import_cohort import import_cohort
     from equivox.datasets.import_draft import ImportOptions
-    from equivox.options import parse_options
+    from equivox.options import flag, parse_options
 
     values = {
         "layout": layout,
@@ -91,7 +91,7 @@ def import_(
         "name": name,
         "split_channels": split_channels,
     }
-    options = parse_options(ImportOptions, values, "options of import")
+    options = parse_options(ImportOptions, values, lambda key: flag(key).replace("modalities.", "modality "))
     result = import_cohort(source, out, options, workers=workers, overwrite=overwrite)
     if json_output:
         _print_json(result.to_json())

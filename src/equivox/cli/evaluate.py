@@ -76,7 +76,7 @@ def evaluate(
     Give --cohort, or --references with --groups. A missing prediction counts as a failure. Ends with 2 and writes
     nothing when a case cannot be scored, unless --allow-partial is given.
     """
-    from equivox.options import parse_options
+    from equivox.options import flag, parse_options
     from equivox.pipelines.evaluate import EvaluateOptions
     from equivox.pipelines.evaluate import evaluate as run_evaluation
 
@@ -101,7 +101,7 @@ def evaluate(
         continuous=_edges(continuous or []),
         classes=_classes(class_ or []) or None,
         nominal_spacing=nominal_spacing,
-        options=parse_options(EvaluateOptions, values, "options"),
+        options=parse_options(EvaluateOptions, values, flag),
         workers=workers,
         overwrite=overwrite,
         resample=resample,
@@ -166,31 +166,30 @@ def _show(evaluation: "Evaluation") -> None:
             console.print(f"[bold]{name}[/]{exploratory}: {sentence}")
     left_out = evaluation.summary["left_out"]
     counts = {
-        "left out": len(left_out["excluded_cases"]),
-        "without a prediction, counted as failures": len(left_out["missing_predictions"]),
-        "predictions without a reference": len(left_out["extra_predictions"]),
+        "Cases left out": len(left_out["excluded_cases"]),
+        "Cases without a prediction, counted as failures": len(left_out["missing_predictions"]),
+        "Predictions without a reference": len(left_out["extra_predictions"]),
     }
     for words, count in counts.items():
         if count:
-            console.print(f"Cases {words}: {count}")
+            console.print(f"{words}: {count}")
     console.print(f"Report: {escape(str(evaluation.report))}")
 
 
 def _score_table(table: dict[str, Any], settings: dict[str, Any]) -> Any:
+    """Return the overall scores in the digits of the report."""
     from rich.table import Table
+
+    from equivox.reports.numbers import MISSING
+    from equivox.reports.views import metric_row
 
     names = {"test": "test cases", "out_of_fold": "out-of-fold cases", "all": "all cases"}
     level = f"{100 * settings['confidence']:g} %"
-    shown = Table(title=f"{names[table['role']]}: {table['patients']} patients, {table['cases']} cases")
+    shown = Table(title=f"{names[table['role']]}: {table['patients']:,} patients, {table['cases']:,} cases")
     for head in ("score", "mean", f"{level} interval", "median", "worst decile"):
         shown.add_column(head, justify="left" if head == "score" else "right", no_wrap=True)
     for name, metric in table["overall"].items():
-        unit = metric["unit"]
-        digits = 3 if not unit else 0 if abs(metric["worst_decile"] or 0) >= 1000 else 2
-        mean, low, high, median, decile = (
-            "-" if metric[key] is None else f"{metric[key]:.{digits}f}"
-            for key in ("mean", "low", "high", "median", "worst_decile")
-        )
-        interval = "-" if metric["low"] is None else f"{low} to {high}"
-        shown.add_row(f"{name} ({unit})" if unit else name, mean, interval, median, decile)
+        row = metric_row(name, "all classes", metric, settings)
+        label = f"{row.metric} ({row.unit})" if row.unit else row.metric
+        shown.add_row(label, row.mean.text, row.mean.interval or MISSING, row.median.text, row.worst_decile.text)
     return shown

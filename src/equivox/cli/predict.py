@@ -64,7 +64,7 @@ def predict(
 
     One failing scan never stops the others. Ends with 0 when every scan worked, with 2 when some could not be read.
     """
-    from equivox.options import parse_options
+    from equivox.options import flag, parse_options
     from equivox.pipelines.predict import PredictionOptions
     from equivox.pipelines.predict import predict as run_prediction
 
@@ -83,7 +83,7 @@ def predict(
         out,
         cohort=cohort,
         channels=_named(channel or []),
-        options=parse_options(PredictionOptions, values, "options"),
+        options=parse_options(PredictionOptions, values, flag),
         workers=workers,
         overwrite=overwrite,
         resume=resume,

@@ -55,8 +55,8 @@ class OptimizerConfig(Options):
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
-    lr: float | None = Field(default=None, gt=0)
-    weight_decay: float | None = Field(default=None, ge=0)
+    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     momentum: float = Field(default=0.99, ge=0, lt=1)
 
 
@@ -137,7 +137,7 @@ class TrainingConfig(Options):
     dims: Literal["2d", "3d"] | None = None
     seed: int = Field(default=0, ge=0)
     steps: int | None = Field(default=None, ge=1)
-    max_minutes: float | None = Field(default=None, gt=0)
+    max_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     batch_size: int | None = Field(default=None, ge=1)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)

@@ -1,6 +1,6 @@
 """From what the user asked for to a config without gaps."""
 
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ def ask(
     Raises:
         InputError: If a value does not fit, or the time and the number of steps are both given.
     """
+    if max_minutes is not None and not 0 < max_minutes < inf:
+        msg = f"--max-minutes: expected a number of minutes above 0, got {max_minutes:g}; write for example 60"
+        raise InputError(msg)
     asked = base
     for name in [model, *(text for key, _, text in (each.partition("=") for each in overrides) if key == "model.name")]:
         if name is not None and name != asked.model.name:

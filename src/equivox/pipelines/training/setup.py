@@ -169,8 +169,8 @@ def folds_of(split: dict[str, Fold], fold: str) -> tuple[int, ...]:
     known = sorted({value for value in split.values() if not isinstance(value, str)})
     if fold == "all":
         return tuple(known)
-    if not fold.isdecimal() or int(fold) not in known:
-        msg = f"--fold {fold}: expected one of {', '.join(map(str, known))} or all; see split.csv"
+    if fold not in map(str, known):
+        msg = f"--fold: expected one of {', '.join(map(str, known))} or all, got '{fold}'; choose one of them"
         raise InputError(msg)
     return (int(fold),)
 
