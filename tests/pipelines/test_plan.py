@@ -205,3 +205,35 @@ def test_memory_grows_with_patch_batch_features_and_classes() -> None:
     assert estimate_memory_mib((64, 64), 8, (16, 32, 64), strides, 1, 2) > small
     assert estimate_memory_mib((64, 64), 4, (32, 64, 128), strides, 1, 2) > small
     assert estimate_memory_mib((64, 64), 4, (16, 32, 64), strides, 1, 40) > small
+
+
+def test_a_budget_that_no_network_fits_is_said(tmp_path, caplog) -> None:
+    folder = cohort_folder(tmp_path, [scan()])
+    plan = make_plan(load_cohort(folder), memory_gib=0.5)
+    assert plan.networks["2d"].memory_mib > 512
+    assert "--memory-gib 0.5: expected a 2d network that trains in it, got 0.9 GiB for the smallest" in caplog.text
+    caplog.clear()
+    make_plan(load_cohort(folder), memory_gib=2.0)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("budget", [0.0, float("nan"), float("inf")])
+def test_a_budget_that_is_none_is_refused(tmp_path, budget) -> None:
+    with pytest.raises(InputError, match=r"--memory-gib: expected a number above 0, got .*; write for example 8"):
+        make_plan(load_cohort(cohort_folder(tmp_path, [scan()])), memory_gib=budget)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("preprocessing.spacing_mm=[0, 1, 1]", r"expected a number greater than 0, got 0"),
+        ("preprocessing.spacing_mm=[.nan, 1, 1]", r"expected a finite number, got nan"),
+        ("preprocessing.orientation=RRS", r"expected a letter of each of L/R, P/A and I/S, got 'RRS'; write RAS"),
+        ("preprocessing.channels=[mr]", r"expected 'mr' in intensity and resample_channels too"),
+        ("networks.2d.slice_axis=3", r"expected a number less than or equal to 2, got 3"),
+    ],
+)
+def test_a_plan_that_cannot_be_used_is_refused_when_it_is_made(tmp_path, assignment, message) -> None:
+    folder = cohort_folder(tmp_path, [scan()])
+    with pytest.raises(InputError, match=message):
+        make_plan(load_cohort(folder), overrides=[assignment])

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -11,10 +12,13 @@ from typer.testing import CliRunner
 
 from equivox.cli.app import app
 from equivox.datasets.cohort import load_cohort
+from equivox.datasets.plan import IntensityPlan, PreprocessingPlan
+from equivox.datasets.room import require_room_by_header
 from equivox.datasets.store import Store
 from equivox.errors import InputError
 from equivox.pipelines.plan import make_plan, plan_cohort
 from equivox.pipelines.preprocess import fill_store, preprocess
+from equivox.volume import Grid
 
 
 def write_scan(path, seed, dtype=np.float32) -> None:
@@ -128,3 +132,44 @@ def test_the_commands_plan_and_preprocess(folder) -> None:
     assert failed.exit_code == 2
     assert "case 'case0'" in failed.output
     assert "2 were there already" in failed.output
+
+
+def respaced(folder, spacing, crop):
+    settings = [f"preprocessing.spacing_mm={spacing}", f"preprocessing.crop={crop}"]
+    return make_plan(load_cohort(folder), overrides=settings)
+
+
+@pytest.mark.parametrize("crop", ["none", "nonzero"])
+def test_a_voxel_size_that_no_memory_holds_is_refused_before_any_work(folder, monkeypatch, crop) -> None:
+    monkeypatch.setattr("equivox.pipelines.preprocess.map_cases", lambda *_, **__: pytest.fail("began to work"))
+    # 9 x 8 x 7 voxels of 1 x 1.5 x 4 mm give 90,000 x 120,000 x 28,000.
+    wanted = r"case 'case0': spacing_mm: expected .* GiB of this machine's memory .*90000 x 120000 x 28000 voxels of .*"
+    with pytest.raises(
+        InputError, match=wanted + r"the scan's own are 1 x 1.5 x 4 mm\); raise preprocessing.spacing_mm"
+    ):
+        fill_store(folder, workers=1, plan=respaced(folder, "[0.0001, 0.0001, 0.001]", crop))
+    assert not (folder / "store").exists()
+
+
+def test_a_case_that_only_its_turn_shows_to_be_too_large_fails_alone(folder, monkeypatch) -> None:
+    # 90 x 120 x 28 voxels of 16 bytes (the image twice, the label twice) are 4.6 MiB; an eighth of it is 0.6.
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=2 * 2**20))
+    result = fill_store(folder, workers=1, plan=respaced(folder, "[0.1, 0.1, 1.0]", "nonzero"))
+    assert sorted(result.failures) == ["case0", "case1", "case2"]
+    assert "spacing_mm: expected a prepared scan" in result.failures["case0"]
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=5 * 2**20))
+    assert len(fill_store(folder, workers=1, plan=respaced(folder, "[0.1, 0.1, 1.0]", "nonzero")).made) == 3
+
+
+def test_a_long_ct_has_room_on_a_small_machine(monkeypatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=8 * 2**30))
+    plan = PreprocessingPlan(
+        channels=("ct",),
+        spacing_mm=(0.7, 0.7, 1.0),
+        intensity={"ct": IntensityPlan(scheme="standardise")},
+        resample_channels={"ct": "same_grid"},
+        crop="none",
+    )
+    require_room_by_header(Grid((512, 512, 1000), np.diag([0.7, 0.7, 1.0, 1.0])), plan)
+    with pytest.raises(InputError, match=r"1024 x 1024 x 1000 voxels of 0.7 x 0.7 x 1 mm, which take 16 GiB"):
+        require_room_by_header(Grid((512, 512, 1000), np.diag([1.4, 1.4, 1.0, 1.0])), plan)

@@ -33,7 +33,9 @@ def plan(
         typer.echo(made.model_dump_json(indent=1))
         return
     _show(made)
-    typer.echo(f"{loaded.folder / PLAN_NAME}: read it, change what you like, then 'equivox preprocess {cohort}'")
+    typer.echo(
+        f"{loaded.folder / PLAN_NAME}: read it, change what you like; next: equivox train --cohort {cohort} --out RUN"
+    )
 
 
 def _show(made: "Plan") -> None:

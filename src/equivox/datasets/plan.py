@@ -1,7 +1,7 @@
 """The plan: how scans are prepared and how large the network is; measured from the cohort, never typed."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,9 @@ from equivox.errors import InputError
 from equivox.options import Options, load_options
 
 PLAN_NAME = "plan.yaml"
+
+Spacing = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""The side of a voxel, in millimetres."""
 
 
 class IntensityPlan(Options):
@@ -52,13 +55,25 @@ class PreprocessingPlan(Options):
 
     channels: tuple[str, ...]
     orientation: str = "RAS"
-    spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
+    spacing_mm: tuple[Spacing | None, Spacing | None, Spacing | None] = (None, None, None)
     intensity: dict[str, IntensityPlan]
     resample_channels: dict[str, Literal["same_grid", "resample_to_reference"]]
     components: dict[str, int] = Field(default_factory=dict)
     image_interpolation: Literal["linear", "cubic"] = "cubic"
     crop: Literal["nonzero", "none"] = "nonzero"
     extra_transforms: tuple[TransformOptions, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "PreprocessingPlan":
+        pairs = ("LR", "PA", "IS")
+        if len(self.orientation) != 3 or any(len(set(pair) & set(self.orientation)) != 1 for pair in pairs):
+            msg = f"orientation: expected a letter of each of L/R, P/A and I/S, got '{self.orientation}'; write RAS"
+            raise ValueError(msg)
+        for name in self.channels:
+            if name not in self.intensity or name not in self.resample_channels:
+                msg = f"channels: expected '{name}' in intensity and resample_channels too, got no such entry; add it"
+                raise ValueError(msg)
+        return self
 
     @property
     def image_channels(self) -> int:
@@ -80,7 +95,7 @@ class NetworkPlan(Options):
     """
 
     dimensions: Literal[2, 3]
-    slice_axis: int = 2
+    slice_axis: int = Field(default=2, ge=0, le=2)
     patch_size: tuple[int, ...]
     batch_size: int
     features: tuple[int, ...]

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey
 
 from equivox.datasets.plan import IntensityPlan, PreprocessingPlan
+from equivox.datasets.room import require_room
 from equivox.errors import InputError
 from equivox.volume import Grid, Volume, read_label_map, read_volume
 from equivox.volume.orientation import reorient_affine, reorient_array, turn_axes
@@ -214,6 +215,7 @@ class ResizeToSpacing(MapTransform):  # type: ignore[misc]
             own if target is None else target for own, target in zip(spacing, self.plan.spacing_mm, strict=True)
         )
         shape = resized_shape(sides, spacing, wanted)
+        require_room(sides, spacing, self.plan)
         order = ORDERS[self.plan.image_interpolation]
         resized = dict(data)
         for key in self.key_iterator(resized):

@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,9 @@ def make_plan(
     ]
     measures = _measure(tasks, workers)
     budget = memory_gib if memory_gib is not None else default_memory_gib()
+    if not 0 < budget < math.inf:
+        msg = f"--memory-gib: expected a number above 0, got {budget:g}; write for example 8"
+        raise InputError(msg)
     draft = Plan(
         cohort=config.name,
         classes=dict(config.classes),
@@ -89,9 +93,11 @@ def make_plan(
     preprocessing = draft.preprocessing
     check_transforms(preprocessing)
     measured = _summary(cohort, measures, preprocessing)
+    networks = _plan_networks(preprocessing, measures, len(config.classes) + 1, budget)
+    _warn_of_memory(networks, budget)
     plan = draft.model_copy(
         update={
-            "networks": _plan_networks(preprocessing, measures, len(config.classes) + 1, budget),
+            "networks": networks,
             "measured": {**measured, "test_cases_not_looked_at": len(left_out), "memory_gib": budget},
         }
     )
@@ -284,6 +290,19 @@ def _plan_networks(
     if min(shape) >= FEWEST_SLICES_3D:
         networks["3d"] = size_network(3, shape=shape, spacing=spacing, slice_axis=slice_axis, **fit)
     return networks
+
+
+def _warn_of_memory(networks: Mapping[Literal["2d", "3d"], NetworkPlan], memory_gib: float) -> None:
+    """Say so where even the smallest network takes more than was asked for: it may still work, so it is planned."""
+    for name, network in networks.items():
+        if network.memory_mib > memory_gib * 1024:
+            logger.warning(
+                "--memory-gib %g: expected a %s network that trains in it, got %.1f GiB for the smallest there is; "
+                "it is planned all the same: train it where that much is free",
+                memory_gib,
+                name,
+                math.ceil(network.memory_mib / 102.4) / 10,
+            )
 
 
 def _median_prepared(

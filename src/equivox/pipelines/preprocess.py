@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,11 @@ from equivox.atomic import write_text
 from equivox.datasets.cohort import Case, load_cohort
 from equivox.datasets.plan import Plan, PreprocessingPlan, load_plan
 from equivox.datasets.prepare import prepare_case
+from equivox.datasets.room import require_room_by_header
 from equivox.datasets.store import FileHash, Store
 from equivox.errors import InputError
 from equivox.parallel import map_cases
+from equivox.volume import read_grid
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,9 @@ def fill_store(
         workers: Processes.
         plan: How to prepare; by default the folder's `plan.yaml`.
         verify: Compare the checksum of everything that is in the store already.
+
+    Raises:
+        InputError: If a case would become larger than the memory of this machine; nothing is prepared then.
     """
     cohort = load_cohort(cohort_folder)
     preparation = (plan or load_plan(cohort.folder)).preprocessing
@@ -103,6 +108,7 @@ def fill_store(
             open_tasks.append(task)
         else:
             keys[case.case_id] = key
+    _refuse_oversized(open_tasks)
     outcomes = map_cases(_prepare, open_tasks, workers=workers, description="Preparing") if open_tasks else []
     made, failures = [], {}
     for outcome in outcomes:
@@ -138,6 +144,24 @@ def _known_key(store: Store, task: _Task) -> str | None:
         return None
     key = store.key(case.images, case.label, task.label_indices, task.plan)
     return key if store.has(key, verify=task.verify) else None
+
+
+def _refuse_oversized(tasks: Sequence[_Task]) -> None:
+    """Look at the headers before hours of work; a header that cannot be read is that case's own failure, later."""
+    for task in tasks:
+        first = task.case.images.get(task.plan.channels[0])
+        # The header of a DICOM series stands in each of its slices: such a case is refused when it is its turn.
+        if first is None or not first.is_file():
+            continue
+        try:
+            grid = read_grid(first)
+        except (InputError, OSError):
+            continue
+        try:
+            require_room_by_header(grid, task.plan)
+        except InputError as error:
+            msg = f"case '{task.case.case_id}': {error}"
+            raise InputError(msg) from None
 
 
 @contextmanager
