@@ -61,6 +61,14 @@ def test_prints_scores_answers_and_the_report(run: Run, folders: Path) -> None:
     assert pd.read_csv(folders / "eval" / "cases.csv")["class"].unique().tolist() == ["liver"]
 
 
+def test_the_terminal_shows_the_numbers_of_the_report(run: Run, folders: Path) -> None:
+    table = [line.split("│") for line in run().output.splitlines() if line.startswith("│")]
+    page = (folders / "eval" / "report.html").read_text(encoding="utf-8")
+    assert [row[1].strip() for row in table] == ["Dice", "IoU", "NSD", "HD95 (mm)", "ASSD (mm)", "Volume error (ml)"]
+    for cell in (cell.strip() for row in table for cell in row[2:-1]):
+        assert f">{cell}<" in page, cell
+
+
 def test_json_is_the_summary(run: Run, folders: Path) -> None:
     result = run("--json")
     assert json.loads(result.stdout) == json.loads((folders / "eval" / "summary.json").read_text())
@@ -80,8 +88,8 @@ def test_second_run_needs_overwrite(run: Run) -> None:
         (["--class", "liver"], "write for example --class 1=liver"),
         (["--class", "0=air"], "a value above 0"),
         (["--class", "1=a", "--class", "1=b"], "each value and each name once"),
-        (["--margin", "0"], "'margin'"),
-        (["--empty", "ignore"], "'empty'"),
+        (["--margin", "0"], "--margin: expected"),
+        (["--empty", "ignore"], "--empty: expected"),
         (["--cohort", "somewhere"], "expected one of the two"),
         (["--attribute", "sex"], "--groups"),
     ],

@@ -23,7 +23,7 @@ def test_evidence_of_a_difference_names_the_group_that_scores_lower() -> None:
     assert kind == "difference"
     assert sentence == (
         "Evidence of a difference: 'F' scores 0.12 lower in mean Dice than the rest "
-        "(simultaneous 95 % interval −0.18 to −0.06, adjusted p = 0.003)."
+        "(simultaneous 95 % interval −0.18 to −0.06, adjusted p = .003)."
     )
 
 
@@ -36,7 +36,7 @@ def test_a_group_that_scores_higher_is_named_where_none_scores_lower() -> None:
 def test_evidence_comes_before_a_small_group_which_is_still_named() -> None:
     kind, sentence = answer(contrast("F", -0.12, 0.06, 0.0004, 0.08), sizes={"F": 40, "M": 38, "X": 2})
     assert kind == "difference"
-    assert "adjusted p < 0.001" in sentence
+    assert "adjusted p < .001" in sentence
     assert "Not judged, with fewer than 10 patients: 'X' (2)." in sentence
 
 
@@ -88,6 +88,18 @@ def test_cannot_say_when_only_gaps_above_twice_the_margin_could_have_been_seen()
     assert "0.14 ('F', 12 patients), more than 0.1" in found.sentence
     # Exactly twice the margin can still be said something about.
     assert answer(contrast("F", -0.03, 0.09, 0.8, 0.10), contrast("M", 0.03, 0.09, 0.8, 0.10))[0] == "no_evidence"
+
+
+def test_a_narrow_interval_gives_the_gap_a_third_digit() -> None:
+    _, sentence = answer(contrast("F", 0.05, 0.008, 0.6, 0.0061), contrast("M", -0.05, 0.008, 0.6, 0.0064))
+    assert "The smallest gap we could have seen is 0.006" in sentence
+
+
+def test_of_many_small_groups_the_first_are_named() -> None:
+    found = verdict("site", {f"s{index}": 1 for index in range(30)}, [], lambda _group: 50)
+    assert "fewer than 10 patients in 's0' (1), " in found.sentence
+    assert "'s7' (1) and 22 more groups. To see" in found.sentence
+    assert "'s8'" not in found.sentence
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from equivox.reports.numbers import decimals, interval, number, signed
         ("fraction", (0.84, 0.855), 3),
         ("fraction", (0.1, 0.9), 2),
         ("distance", (3.10, 3.20), 2),
+        ("volume", (0.028, 0.031), 3),
         ("distance", (3.1, 5.9), 1),
         ("distance", (2.0, 40.0), 0),
         ("volume", (-120.0, 340.0), 0),

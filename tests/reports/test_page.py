@@ -228,6 +228,13 @@ def test_narrow_intervals_have_three_decimals_and_wide_ones_two(make) -> None:
     assert f"{record['mean']:.3f} mean Dice" in _render(example).text
 
 
+def test_counts_of_groups_have_their_thousands_set_apart_like_all_others(make) -> None:
+    example = make(40, overlays=False)
+    example.summary["tables"][0]["attributes"][0]["groups"][0]["patients"] = 12345
+    assert "12,345" in _render(example).text
+    assert "12345 " not in _render(example).text
+
+
 def test_nominal_voxel_sizes_leave_no_millimetre_and_no_millilitre_on_the_page(make) -> None:
     example = make(40, voxels=True)
     text = render_report(example.summary, example.cases, example.overlays)
@@ -425,7 +432,7 @@ def test_a_case_whose_image_could_not_be_read_is_shown_with_its_contours_and_sai
     example = make(15)
     blank = example.overlays[0]
     object.__setattr__(blank, "image", blank.image * 0)
-    assert "The image could not be shown" in _render(example).text
+    assert "There is no image to show; the contours are" in _render(example).text
 
 
 def test_group_names_keep_their_minus_in_a_sentence(make) -> None:

@@ -23,7 +23,11 @@ HD95_CONVENTIONS: Final[dict[HD95Convention, str]] = {
         "averaged twice with the adjacent elements. HD95: the larger of the two directed 95th percentiles, weighted "
         "by area. ASSD: the mean over both surfaces, weighted by area."
     ),
-    "pooled": "As directed_max, but HD95 is one percentile over the elements of both surfaces together.",
+    "pooled": (
+        "Distances from the centre of gravity of each surface element to the nearest one of the other surface, each "
+        "averaged twice with the adjacent elements. HD95: one 95th percentile over the elements of both surfaces "
+        "together, weighted by area. ASSD: the mean over both surfaces, weighted by area."
+    ),
     "deepmind": (
         "Distances between the voxel corners at which the surfaces pass, weighted by the area of the surface there; "
         "HD95 is the larger of the two directed percentiles (the convention of the package surface-distance)."
@@ -32,7 +36,10 @@ HD95_CONVENTIONS: Final[dict[HD95Convention, str]] = {
         "Distances between the centres of boundary voxels, each counted once; HD95 is the larger of the two directed "
         "percentiles, linearly interpolated (the convention of MONAI)."
     ),
-    "medpy": "As monai, but HD95 is one percentile over the voxels of both boundaries together (MedPy's convention).",
+    "medpy": (
+        "Distances between the centres of boundary voxels, each counted once; HD95 is one percentile over the voxels "
+        "of both boundaries together, linearly interpolated (the convention of MedPy)."
+    ),
 }
 """Each convention in the words that a report prints."""
 

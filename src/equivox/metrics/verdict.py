@@ -27,6 +27,9 @@ RULE: Final = (
 )
 """The rule in words, in its order."""
 
+# A sentence that named dozens of small groups would not be read; the table has them all.
+_MOST_NAMED: Final = 8
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -105,7 +108,7 @@ def verdict(
     sentence = (
         f"{ANSWERS['no_evidence']}: {_quoted(lowest.group)} scores {_amount(lowest)} than the rest "
         f"({_level(confidence)} {_interval(lowest)}, {_p(lowest.p_adjusted)}). The smallest gap we could have seen is "
-        f"{coarsest.detectable_gap:.2f}; a smaller one may be there."
+        f"{_gap(coarsest)}; a smaller one may be there."
     )
     return _answer("no_evidence", sentence, lowest, detectable_gap=coarsest.detectable_gap)
 
@@ -146,22 +149,23 @@ def _too_small(
     else:
         sentence = (
             f"{ANSWERS['cannot_say']}: fewer than {minimum} patients in {_counted(small)}. To see a gap of "
-            f"{2 * margin:g}, about {enough} patients of {_quoted(smallest)} would be needed, the rest growing alike."
+            f"{2 * margin:g}, about {enough:,} patients of {_quoted(smallest)} would be needed, the rest growing alike."
         )
     if contrasts:
         largest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
         sentence += (
             " Among the groups that are large enough there is no evidence of a difference; the smallest gap we could "
-            f"have seen is {largest.detectable_gap:.2f}."
+            f"have seen is {_gap(largest)}."
         )
     return Verdict(attribute, "cannot_say", sentence, smallest, patients_needed=enough)
 
 
 def _too_coarse(coarsest: Contrast, enough: int, margin: float) -> Verdict:
     sentence = (
-        f"{ANSWERS['cannot_say']}: the smallest gap we could have seen is {coarsest.detectable_gap:.2f} "
-        f"({_quoted(coarsest.group)}, {coarsest.patients} patients), more than {2 * margin:g}. To see a gap of "
-        f"{2 * margin:g}, about {enough} patients of {_quoted(coarsest.group)} would be needed, the rest growing alike."
+        f"{ANSWERS['cannot_say']}: the smallest gap we could have seen is {_gap(coarsest)} "
+        f"({_quoted(coarsest.group)}, {coarsest.patients:,} patients), more than {2 * margin:g}. To see a gap of "
+        f"{2 * margin:g}, about {enough:,} patients of {_quoted(coarsest.group)} would be needed, the rest growing "
+        "alike."
     )
     return _answer("cannot_say", sentence, coarsest, patients_needed=enough)
 
@@ -194,7 +198,13 @@ def _quoted(group: str) -> str:
 
 
 def _counted(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{_quoted(group)} ({n})" for group, n in sizes.items())
+    named = [f"{_quoted(group)} ({n})" for group, n in list(sizes.items())[:_MOST_NAMED]]
+    more = f" and {len(sizes) - len(named)} more groups" if len(sizes) > len(named) else ""
+    return ", ".join(named) + more
+
+
+def _gap(contrast: Contrast) -> str:
+    return f"{contrast.detectable_gap:.{_digits(contrast)}f}"
 
 
 def _amount(contrast: Contrast) -> str:
@@ -223,4 +233,4 @@ def _level(confidence: float) -> str:
 
 
 def _p(p: float) -> str:
-    return "adjusted p < 0.001" if p < 0.001 else f"adjusted p = {p:.{3 if p < 0.1 else 2}f}"
+    return "adjusted p < .001" if p < 0.001 else f"adjusted p = {p:.3f}".replace("= 0.", "= .")

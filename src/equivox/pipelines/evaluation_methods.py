@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from equivox.metrics.definitions import METRICS
 from equivox.metrics.empty import EMPTY_POLICIES
+from equivox.metrics.surface import HD95_CONVENTIONS
 from equivox.metrics.verdict import RULE
 from equivox.pipelines.evaluation_options import EvaluateOptions
 
@@ -47,7 +49,10 @@ def describe_methods(
             "of the image in each distance (unless distances of empty masks are left out)."
         ),
         "tolerance": f"NSD: share of both surfaces within {options.tolerance:g} {units['hd95']} of one another.",
-        "hd95": f"HD95 convention: {options.hd95}. Distances are led by their median, as penalties dominate a mean.",
+        "hd95": (
+            f"HD95 and ASSD, convention '{options.hd95}': {HD95_CONVENTIONS[options.hd95]} Source of HD95: "
+            f"{METRICS['hd95'].reference} Distances are led by their median, as penalties dominate a mean."
+        ),
         "intervals": (
             f"Means: {level} bootstrap-t interval, patients resampled {options.bootstrap_draws} times. Medians and "
             f"worst deciles: percentile bootstrap. Shares: Wilson. None with fewer than {options.minimum_group} "

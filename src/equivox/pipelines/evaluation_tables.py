@@ -18,6 +18,7 @@ from equivox.metrics.simulation import simulated_coverage, simulated_size
 from equivox.metrics.verdict import verdict
 from equivox.pipelines.evaluation_cases import SCORES
 from equivox.pipelines.evaluation_options import EvaluateOptions
+from equivox.reports.numbers import decimals, interval, number, unit_text
 
 GROUP_PREFIX = "attribute:"
 
@@ -307,10 +308,11 @@ def _volume_difference(
 
 
 def _volume_sentence(volume: Mapping[str, float], unit: str) -> str:
-    unit = {"mm2": "mm²"}.get(unit, unit)
-    direction = "larger" if volume["difference"] >= 0 else "smaller"
-    size, low, high = abs(volume["difference"]), volume["low"], volume["high"]
-    return f" Its mean absolute volume error is {size:.2g} {unit} {direction} ({low:+.2g} to {high:+.2g} {unit})."
+    difference, low, high = volume["difference"], volume["low"], volume["high"]
+    places = decimals("volume", difference, low, high)
+    size = f"{number(abs(difference), places)} {unit_text(unit)} {'larger' if difference >= 0 else 'smaller'}"
+    ends = f"{interval(low, high, places, sign=True)} {unit_text(unit)}"
+    return f" Its mean absolute volume error is {size} ({ends})."
 
 
 def _groups(

@@ -118,7 +118,7 @@ def decimals(kind: MetricKind, value: Number | None, low: Number | None = None, 
     """Return the decimals that the interval supports; without one, those that the size of the value suggests.
 
     A fraction has three decimals where its interval is narrower than 0.02, else two. A distance or volume has as many
-    as keep the interval's width between 2 and 20 of the last digit, from none to two.
+    as make the interval's width 2 or more of the last digit, from none to three.
 
     Example:
         >>> decimals("fraction", 0.84, 0.80, 0.88), decimals("fraction", 0.842, 0.834, 0.85)
@@ -131,7 +131,7 @@ def decimals(kind: MetricKind, value: Number | None, low: Number | None = None, 
         if kind == "fraction":
             return 3 if width < 0.02 else 2
         # At least one decimal below 20 units: a whole number would look like a count.
-        return 0 if width >= 20 else 1 if width >= 0.2 else 2
+        return 0 if width >= 20 else 1 if width >= 0.2 else 2 if width >= 0.02 else 3
     if kind == "fraction" or value is None:
         return 2
     size = abs(value)

@@ -18,7 +18,7 @@ from equivox.reports.case_list import hover_lines, list_cases, lowest_cases
 from equivox.reports.embedding import embedded_json, finite
 from equivox.reports.gallery import gallery_case, window_filters
 from equivox.reports.left_out import empty_masks, ledger
-from equivox.reports.numbers import METRICS, formula, metric_text, metric_unit, size_word, unit_text
+from equivox.reports.numbers import METRICS, formula, metric_text, metric_unit, number, size_word, unit_text
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.plots import palette
 from equivox.reports.views import TableView, make_scales, table_view
@@ -105,6 +105,7 @@ def render_report(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Seq
         lstrip_blocks=True,
     )
     environment.filters["words"] = _words
+    environment.filters["counted"] = _counted
     return environment.get_template("report.html.j2").render(**_context(finite(summary), cases, overlays))
 
 
@@ -165,6 +166,10 @@ def _words(key: str) -> str:
         return METRICS[key].label
     text = key.replace("_", " ")
     return text[:1].upper() + text[1:]
+
+
+def _counted(count: int) -> str:
+    return number(count, 0)
 
 
 def _plural(count: int, one: str) -> str:

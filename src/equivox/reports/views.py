@@ -237,7 +237,7 @@ def table_view(
         patients_words=f"{_counted(table['patients'], 'patient')}, {_counted(table['cases'], 'case')}",
         overall=overall,
         failure_rate=estimate("fraction", failure["value"], failure.get("low"), failure.get("high")),
-        failed="" if failure.get("failed") is None else f"{failure['failed']} of {failure['patients']} patients",
+        failed="" if failure.get("failed") is None else f"{failure['failed']:,} of {failure['patients']:,} patients",
         attributes=[
             _attribute_view(attribute, table, summary, mine, scales, place)
             for place, attribute in enumerate(table["attributes"])
@@ -489,7 +489,10 @@ def _plots(
     scatter = plots.scatter_plot(
         dots,
         scales.score,
-        (f"Reference {size_word(settings)} ({unit_text(settings['volume_unit'])}), all classes together", score),
+        (
+            f"Reference {size_word(settings)} ({unit_text(settings['volume_unit'])}, log scale), all classes together",
+            score,
+        ),
         f"{score} against the reference's {size_word(settings)}, by {name}",
         f"One dot a case; the axis of the {size_word(settings)} is logarithmic. Cases by group: {counts}.",
         # About as high as the plot beside it.
