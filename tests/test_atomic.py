@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from equivox.atomic import atomic_folder, atomic_path, write_text
+from equivox.atomic import atomic_folder, atomic_path, require_writable, write_text
+from equivox.errors import InputError
 
 
 def test_a_failed_write_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
@@ -51,3 +52,17 @@ def test_a_failed_folder_leaves_the_older_one(tmp_path: Path) -> None:
         raise RuntimeError("half way")
     assert (target / "old.csv").read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_writable(tmp_path / "new" / "below")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"below: expected a folder to write to, got the file .*/file on the way"):
+        require_writable(tmp_path / "file" / "below")
+    # The rights themselves do not bind a superuser.
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(
+        InputError, match=r"new: expected a folder to write to, got no permission in .*; choose another"
+    ):
+        require_writable(tmp_path / "new")

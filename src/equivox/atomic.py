@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from equivox.errors import InputError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -69,6 +71,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be made or written to, before the work whose results go there.
+
+    Args:
+        folder: It need not exist.
+
+    Raises:
+        InputError: If a file is in the way, or the rights are missing.
+    """
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        msg = f"{folder}: expected a folder to write to, got the file {nearest} on the way; choose another --out"
+        raise InputError(msg)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        msg = f"{folder}: expected a folder to write to, got no permission in {nearest}; choose another --out"
+        raise InputError(msg)
 
 
 def write_text(path: Path, text: str) -> None:

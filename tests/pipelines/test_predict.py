@@ -17,6 +17,7 @@ from equivox.pipelines import predict as module
 from equivox.pipelines.predict import PredictionOptions, predict
 from equivox.pipelines.prediction_folder import label_values, with_values
 from equivox.pipelines.run_folder import RunFolder
+from equivox.pipelines.training.manifest import write_manifest
 
 MakeRun = Callable[..., Path]
 AFFINE = np.array([[-0.7, 0, 0, 5], [0, 1.1, 0, -7], [0, 0, 2.5, 11], [0, 0, 0, 1]])
@@ -47,6 +48,17 @@ def by_hand(run: Path, path: Path, folds: tuple[int, ...]) -> np.ndarray:
     with torch.no_grad():
         mean = sum(RunFolder(run).network(fold)(image)[0].softmax(1) for fold in folds)
     return mean[0].argmax(0).numpy()[::-1]
+
+
+def test_a_run_with_a_damaged_file_predicts_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+    run, scan = make_run(), scan_file(tmp_path / "a.nii.gz")
+    write_manifest(run, {"asked": {}, "hashes": {}, "cases": {}, "folds": {}})
+    text = (run / "cohort.yaml").read_text()
+    # Cut within the label values it would still be read, and label maps would get other values.
+    (run / "cohort.yaml").write_text(text[: text.index("attributes")])
+    with pytest.raises(InputError, match=r"cohort.yaml: expected the file as the training wrote it"):
+        predict(run, [scan], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_label_map_is_the_networks_argmax_on_the_scans_own_grid(make_run: MakeRun, tmp_path: Path) -> None:

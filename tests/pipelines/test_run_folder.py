@@ -5,8 +5,9 @@ from equivox.datasets.cohort import ChannelConfig, CohortConfig
 from equivox.datasets.plan import IntensityPlan, NetworkPlan, Plan, PreprocessingPlan
 from equivox.errors import InputError
 from equivox.options import save_options
-from equivox.pipelines.run_folder import RunFolder, write_weights
+from equivox.pipelines.run_folder import HASHED, RunFolder, write_weights
 from equivox.pipelines.training.config import TrainingConfig
+from equivox.pipelines.training.manifest import write_manifest
 
 
 @pytest.fixture
@@ -77,3 +78,67 @@ def test_weights_of_another_network_are_refused(folder) -> None:
     write_weights(torch.nn.Linear(2, 2), run.fold_folder(0) / "model.safetensors", {})
     with pytest.raises(InputError, match=r"is config.yaml or plan.yaml from another run"):
         run.network(0)
+
+
+def test_damaged_weights_are_not_put_down_to_another_run(folder) -> None:
+    run = RunFolder(folder)
+    path = run.fold_folder(0) / "model.safetensors"
+    write_weights(run.build_network(), path, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"got a damaged file \(.*\); copy it again$"):
+        run.network(0)
+
+
+def test_a_folder_that_is_named_like_a_fold_is_none(folder) -> None:
+    run = RunFolder(folder)
+    for name in ("fold_0", "fold_0 (copy)"):
+        write_weights(torch.nn.Linear(2, 2), folder / name / "model.safetensors", {})
+    (folder / "fold_1" / "model.safetensors").mkdir(parents=True)
+    assert run.folds == (0,)
+
+
+MANIFEST = {"asked": {}, "hashes": {}, "cases": {}, "folds": {}}
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_a_file_that_is_not_as_the_training_wrote_it_is_named(folder, name) -> None:
+    write_manifest(folder, MANIFEST)
+    RunFolder(folder).require_unchanged()
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-4])
+    with pytest.raises(InputError, match=rf"{name}: expected the file as the training wrote it.*; copy the run again"):
+        RunFolder(folder).require_unchanged()
+
+
+def test_a_file_that_is_gone_is_named(folder) -> None:
+    write_manifest(folder, MANIFEST)
+    (folder / "split.csv").unlink()
+    with pytest.raises(InputError, match=r"split.csv: .*, got another or none; copy the run again"):
+        RunFolder(folder).require_unchanged()
+
+
+def test_a_run_without_a_manifest_is_used_with_a_warning(folder, caplog) -> None:
+    RunFolder(folder).require_unchanged()
+    assert "there is no manifest.json, so nobody can tell whether the run is whole" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"asked": {', r"expected JSON, got Expecting .*; copy the run again"),
+        (b"\xff\xfe", r"expected JSON, got 'utf-8' codec .*; copy the run again"),
+        (b"[1]", r"expected the manifest of a run, got JSON without 'asked'; copy the run again"),
+        (b'{"asked": {}, "hashes": {}}', r"expected the manifest of a run, got JSON without 'cases'; copy"),
+    ],
+)
+def test_a_damaged_manifest_is_named(folder, content, message) -> None:
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(InputError, match="manifest.json: " + message):
+        RunFolder(folder).require_unchanged()
+
+
+@pytest.mark.parametrize("table", ["case_id,patient_id,fold\na,p,\n", "case_id,patient_id\na,p\n"])
+def test_a_split_without_folds_is_named(folder, table) -> None:
+    (folder / "split.csv").write_text(table)
+    with pytest.raises(InputError, match=r"split.csv: expected a fold or 'test' for each case_id, got .*; copy the"):
+        _ = RunFolder(folder).split

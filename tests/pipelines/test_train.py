@@ -187,6 +187,23 @@ def test_resuming_on_changed_data_names_the_case(training_cohort, tmp_path) -> N
         train(training_cohort, out, resume=True)
 
 
+def test_resuming_a_damaged_run_names_the_file(training_cohort, tmp_path) -> None:
+    out = tmp_path / "run"
+    train(training_cohort, out, overrides=QUICK)
+    config = out / "config.yaml"
+    whole = config.read_text()
+    config.write_text(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"config.yaml: expected the file as the training wrote it"):
+        train(training_cohort, out, resume=True)
+
+
+def test_an_output_below_a_file_is_refused_before_any_work(training_cohort) -> None:
+    out = training_cohort / "cohort.csv" / "run"
+    with pytest.raises(InputError, match=r"run: expected a folder to write to, got the file .*cohort.csv on the way"):
+        train(training_cohort, out, overrides=QUICK)
+    assert not (training_cohort / "store").exists()
+
+
 def test_every_fold_is_trained_on_the_others(training_cohort, tmp_path) -> None:
     run = train(training_cohort, tmp_path / "run", fold="all", overrides=("steps=1", "precision=float32"))
     assert run.folds == (0, 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from equivox.atomic import atomic_folder, write_text
+from equivox.atomic import atomic_folder, require_writable, write_text
 from equivox.errors import InputError
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation_cases import SCORES, CaseResult, ScoringTask, label_values_in, score_one
@@ -163,10 +163,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         msg = f"{out}: expected a folder, got a link; name the folder that it leads to with --out"
         raise InputError(msg)
     if not out.exists():
-        nearest = next(parent for parent in out.absolute().parents if parent.exists())
-        if not nearest.is_dir():
-            msg = f"{out}: expected a folder to write to, got the file {nearest} on the way; choose another --out"
-            raise InputError(msg)
+        require_writable(out)
         return
     # Only an evaluation is ever replaced, whatever --overwrite says, and nothing that lies in it beside.
     held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}

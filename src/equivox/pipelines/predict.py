@@ -106,7 +106,9 @@ def predict(
     if overwrite and resume:
         msg = "--overwrite and --resume: expected one of them, got both; --resume keeps what is there"
         raise InputError(msg)
-    model = _Model(RunFolder(run), options or PredictionOptions())
+    folder = RunFolder(run)
+    folder.require_unchanged()
+    model = _Model(folder, options or PredictionOptions())
     jobs = _jobs(model, scans, cohort, channels)
     output = PredictionFolder(out, model.run, model.folds, model.settings())
     if dry_run:

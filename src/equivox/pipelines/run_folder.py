@@ -1,6 +1,7 @@
 """A run folder: everything that is needed to use a trained model, and to repeat its training."""
 
 import json
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from equivox.datasets.cohort import CohortConfig
 from equivox.datasets.plan import NetworkPlan, Plan
 from equivox.datasets.text_table import read_text_table
 from equivox.errors import InputError
+from equivox.hashing import file_sha256
 from equivox.models.catalog import build_network
 from equivox.models.weights import load_network_tensors, network_tensors
 from equivox.options import load_options
@@ -21,6 +23,11 @@ from equivox.pipelines.training.config import TrainingConfig
 
 CONFIG, PLAN, COHORT, SPLIT = "config.yaml", "plan.yaml", "cohort.yaml", "split.csv"
 MANIFEST, CARD, WEIGHTS, METRICS = "manifest.json", "MODEL_CARD.md", "model.safetensors", "metrics.jsonl"
+HASHED = (CONFIG, PLAN, COHORT, SPLIT)
+"""Files of the run whose hashes are in the manifest, as ``run/config.yaml`` and so on."""
+_OF_A_MANIFEST = ("asked", "hashes", "cases", "folds")
+
+logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -69,21 +76,52 @@ class RunFolder:
     @cached_property
     def split(self) -> dict[str, int | Literal["test"]]:
         """Case -> fold or ``test``, as it was at training."""
-        table = read_text_table(self.path / SPLIT)
-        pairs = zip(table["case_id"], table["fold"], strict=True)
-        return {str(case): "test" if fold == "test" else int(fold) for case, fold in pairs}
+        path = self.path / SPLIT
+        table = read_text_table(path)
+        try:
+            pairs = list(zip(table["case_id"], table["fold"], strict=True))
+            return {str(case): "test" if fold == "test" else int(fold) for case, fold in pairs}
+        except (KeyError, ValueError) as error:
+            msg = f"{path}: expected a fold or 'test' for each case_id, got {error}; copy the run again"
+            raise InputError(msg) from None
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What was trained on what, with which versions; see `pipelines.training.manifest`."""
-        manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
-        return manifest
+        path = self.path / MANIFEST
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            msg = f"{path}: expected JSON, got {error}; copy the run again"
+            raise InputError(msg) from None
+        missing = [name for name in _OF_A_MANIFEST if not isinstance(manifest, dict) or name not in manifest]
+        if missing:
+            msg = f"{path}: expected the manifest of a run, got JSON without '{missing[0]}'; copy the run again"
+            raise InputError(msg)
+        return dict(manifest)
+
+    def require_unchanged(self) -> None:
+        """Refuse a run whose files are not as the training wrote them: a file cut short can still be read.
+
+        Raises:
+            InputError: If a file differs from its hash in the manifest, or the manifest is damaged.
+        """
+        if not (self.path / MANIFEST).exists():
+            logger.warning("%s: there is no %s, so nobody can tell whether the run is whole", self.path, MANIFEST)
+            return
+        for name in HASHED:
+            path, recorded = self.path / name, self.manifest["hashes"].get(f"run/{name}")
+            if recorded and not (path.is_file() and file_sha256(path) == recorded):
+                msg = f"{path}: expected the file as the training wrote it, got another or none; copy the run again"
+                raise InputError(msg)
 
     @property
     def folds(self) -> tuple[int, ...]:
         """Folds whose training is complete, in order."""
-        found = [int(path.parent.name.removeprefix("fold_")) for path in self.path.glob(f"fold_*/{WEIGHTS}")]
-        return tuple(sorted(found))
+        found = [
+            path.parent.name.removeprefix("fold_") for path in self.path.glob(f"fold_*/{WEIGHTS}") if path.is_file()
+        ]
+        return tuple(sorted(int(name) for name in found if name.isdecimal()))
 
     def fold_folder(self, fold: int) -> Path:
         """Return the folder of one fold; it need not exist yet."""
@@ -102,9 +140,9 @@ class RunFolder:
         if not path.is_file():
             msg = f"{path}: expected the weights of fold {fold}, got no file; trained here: {list(self.folds)}"
             raise InputError(msg)
-        network = self.build_network()
+        network, tensors = self.build_network(), read_tensors(path)
         try:
-            load_network_tensors(network, read_tensors(path), str(path))
+            load_network_tensors(network, tensors, str(path))
         except ValueError as error:
             msg = f"{error}; is {CONFIG} or {PLAN} from another run?"
             raise InputError(msg) from None

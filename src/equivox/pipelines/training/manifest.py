@@ -17,7 +17,7 @@ from equivox.datasets.cohort import Cohort
 from equivox.hashing import file_sha256
 from equivox.losses.catalog import loss_entry
 from equivox.models.catalog import model_entry
-from equivox.pipelines.run_folder import CARD, CONFIG, MANIFEST, PLAN, SPLIT, RunFolder
+from equivox.pipelines.run_folder import CARD, HASHED, MANIFEST, SPLIT, RunFolder
 from equivox.pipelines.training.config import TrainingConfig
 
 SCHEMA_VERSION = 1
@@ -70,8 +70,8 @@ def first_manifest(
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest, with the hashes of the run's own plan and config."""
-    own = {f"run/{name}": file_sha256(run / name) for name in (PLAN, CONFIG)}
+    """Write the manifest, with the hashes of the run's own files."""
+    own = {f"run/{name}": file_sha256(run / name) for name in HASHED}
     whole = {**manifest, "hashes": {**manifest["hashes"], **own}, "updated": now()}
     write_text(run / MANIFEST, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 

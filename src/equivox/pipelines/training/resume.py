@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from equivox.atomic import require_writable
 from equivox.datasets.plan import load_plan
 from equivox.errors import InputError
 from equivox.pipelines.run_folder import CONFIG, MANIFEST, PLAN, SPLIT, RunFolder
@@ -18,12 +19,13 @@ def existing_run(out: Path, *, resume: bool) -> RunFolder | None:
     """Return the run to resume, or None for a new one.
 
     Raises:
-        InputError: If the folder is in use and not to be resumed, or holds something else than a run.
+        InputError: If the folder is in use and not to be resumed, or holds something else than a whole run.
     """
     used = out.is_file() or (out.is_dir() and any(out.iterdir()))
     if used and not resume:
         msg = f"{out}: expected a new or empty folder, got one with files; go on with --resume, or choose another --out"
         raise InputError(msg)
+    require_writable(out)
     # The manifest is the last thing that is written before the first step.
     if resume and not (out / MANIFEST).is_file():
         if used:
@@ -31,7 +33,11 @@ def existing_run(out: Path, *, resume: bool) -> RunFolder | None:
             raise InputError(msg)
         logger.info("%s: there is no run to resume yet; a new one begins.", out)
         return None
-    return RunFolder(out) if resume else None
+    if not resume:
+        return None
+    run = RunFolder(out)
+    run.require_unchanged()
+    return run
 
 
 def refuse_drift(

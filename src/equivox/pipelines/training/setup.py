@@ -14,9 +14,10 @@ from equivox.datasets.split import Fold, load_split
 from equivox.errors import InputError
 from equivox.models.catalog import build_network
 from equivox.models.layout import with_channels_last
+from equivox.options import parse_options
 from equivox.pipelines.plan import plan_cohort
 from equivox.pipelines.preprocess import STORE_NAME, preprocess
-from equivox.pipelines.run_folder import PLAN, SPLIT, network_plan
+from equivox.pipelines.run_folder import MANIFEST, PLAN, SPLIT, network_plan
 from equivox.pipelines.training.batches import PatchRecipe
 from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.learner import first_network
@@ -133,7 +134,7 @@ def prepare(request: Request) -> Training:
     split = load_split(cohort.folder)
     folds = folds_of(split, request.fold)
     run = existing_run(request.out, resume=request.resume)
-    base = TrainingConfig.model_validate(run.manifest["asked"]) if run else TrainingConfig()
+    base = parse_options(TrainingConfig, run.manifest["asked"], f"{run.path / MANIFEST}") if run else TrainingConfig()
     asked = ask(
         base,
         model=request.model,
