@@ -91,7 +91,7 @@ def test_a_table_with_semicolons_and_a_byte_order_mark_is_read(tmp_path: Path) -
         (".hidden,p,a.nii,,,,\n", r"begins or ends with a dot, a dash"),
         ("CON,p,a.nii,,,,\n", r"case_id 'CON' is a name that Windows keeps for a device; rename the case"),
         ("aux.nii,p,a.nii,,,,\n", r"case_id 'aux.nii' is a name that Windows keeps"),
-        ("x" * 300 + ",p,a.nii,,,,\n", r"is 300 bytes long; files are named after it, and 160 is the most"),
+        ("x" * 300 + ",p,a.nii,,,,\n", r"'x{40}\.\.\.' is 300 bytes long; files .* 160 is the most"),
         ("e\u0301,p,a.nii,,,,\n\u00e9,q,b.nii,,,,\n", r"stands in 2 rows"),
         ('"a\x07",p,a.nii,,,,\n', r"'a\\x07' holds control characters"),
         (",p,a.nii,,,,\n", r"case_id '' is empty"),

@@ -296,7 +296,8 @@ def row_faults(cohort: Cohort) -> list[RowFault]:
         case_id = str(row["case_id"])
         reason = unsafe_id(case_id)
         if reason:
-            faults.append(RowFault(case_id, f"case_id '{ascii(case_id)[1:-1]}' {reason}", "rename the case"))
+            shown = case_id if len(case_id) <= _MOST_SHOWN else case_id[:_MOST_SHOWN] + "..."
+            faults.append(RowFault(case_id, f"case_id '{ascii(shown)[1:-1]}' {reason}", "rename the case"))
         elif counts[_file_key(case_id)] > 1:
             what = f"case_id '{case_id}' stands in {counts[_file_key(case_id)]} rows (capitals do not count)"
             faults.append(RowFault(case_id, what, "give each case its own id"))
@@ -401,3 +402,4 @@ _PLAIN_NAME = re.compile(r"\w[\w .+\-()]*")
 _RESERVED = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]", re.IGNORECASE)
 # A file's name has at most 255 bytes; ours add a rater or a channel, a suffix and, while they are written, a prefix.
 _LONGEST_ID = 160
+_MOST_SHOWN = 40

@@ -148,8 +148,8 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
         msg = f"{folder}: expected a case with a reference mask and a prediction, got none; check {predictions}"
         raise InputError(msg)
     if len(missing) == len(cases):
-        example = f"'{cohort.cases[0].case_id}' there and '{next(iter(masks), 'nothing')}' here"
-        msg = f"{predictions}: expected a mask of at least one case of {folder}, got {example}; check both folders"
+        wanted = f"a mask of at least one case of {folder}, such as '{cases[0].case_id}'"
+        msg = f"{predictions}: expected {wanted}, got none among {len(masks)} masks; check both folders"
         raise InputError(msg)
     config = cohort.config
     return EvaluationSource(
