@@ -122,6 +122,7 @@ def test_the_commands_plan_and_preprocess(folder) -> None:
     planned = run.invoke(app, ["plan", str(folder), "--set", "preprocessing.crop=none", "--memory-gib", "2"])
     assert planned.exit_code == 0, planned.output
     assert "plan.yaml" in planned.stdout
+    assert f"next: equivox train --cohort {folder} --out RUN" in planned.stdout
     shown = run.invoke(app, ["plan", str(folder), "--json"])
     assert json.loads(shown.stdout)["cohort"] == "small"
     done = run.invoke(app, ["preprocess", str(folder), "--json"])
@@ -173,3 +174,19 @@ def test_a_long_ct_has_room_on_a_small_machine(monkeypatch) -> None:
     require_room_by_header(Grid((512, 512, 1000), np.diag([0.7, 0.7, 1.0, 1.0])), plan)
     with pytest.raises(InputError, match=r"1024 x 1024 x 1000 voxels of 0.7 x 0.7 x 1 mm, which take 16 GiB"):
         require_room_by_header(Grid((512, 512, 1000), np.diag([1.4, 1.4, 1.0, 1.0])), plan)
+
+
+def test_cases_off_the_grid_are_told_once_with_what_to_do(folder) -> None:
+    for number in (0, 2):
+        label = nib.load(folder / f"{number}_label.nii.gz")
+        nib.save(label.slicer[:-1], folder / f"{number}_label.nii.gz")
+    with pytest.raises(InputError) as caught:
+        preprocess(folder, workers=1)
+    line = str(caught.value)
+    assert line.startswith("case 'case0': ")
+    assert line.endswith(f"see 'equivox cohort check' (and 1 more: 'equivox preprocess {folder}' lists them)")
+    assert line.count("cohort check") == line.count("0_label.nii.gz") == 1
+    with pytest.raises(InputError) as caught:
+        make_plan(load_cohort(folder))
+    assert str(caught.value).count("cohort check") == 1
+    assert str(caught.value).endswith("(and 1 more, listed above)")

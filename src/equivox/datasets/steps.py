@@ -318,7 +318,7 @@ def _require_same_grid(reference: Grid, grid: Grid, file: str, reference_name: s
         return
     msg = (
         f"{file}: expected the grid of {reference_name} (shape {reference.shape}), got {got}; "
-        "see 'equivox cohort check', or make the plan anew where this is a channel"
+        "bring it onto that grid (a new 'equivox plan' does so for channels), or see 'equivox cohort check'"
     )
     raise InputError(msg)
 

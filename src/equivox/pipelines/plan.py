@@ -197,11 +197,10 @@ def _measure(tasks: Sequence[MeasureTask], workers: int) -> list[CaseMeasures]:
     outcomes = map_cases(measure_case, tasks, workers=workers, description="Measuring")
     failed = [f"case '{outcome.item.case_id}': {outcome.error}" for outcome in outcomes if outcome.error]
     if failed:
-        for line in failed:
+        for line in failed[1:]:
             logger.error("%s", line)
         more = f" (and {len(failed) - 1} more, listed above)" if len(failed) > 1 else ""
-        msg = f"{failed[0]}{more}; run 'equivox cohort check' to see what is wrong with each case"
-        raise InputError(msg)
+        raise InputError(failed[0] + more)
     measures = [outcome.result for outcome in outcomes if outcome.result is not None]
     if not measures:
         msg = "cohort: expected cases to measure, got none outside the test set; add cases or split anew"

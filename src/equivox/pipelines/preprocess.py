@@ -71,8 +71,9 @@ def preprocess(cohort_folder: Path, *, workers: int, plan: Plan | None = None) -
     result = fill_store(cohort_folder, workers=workers, plan=plan)
     if result.failures:
         case_id, reason = next(iter(result.failures.items()))
-        more = f" (and {len(result.failures) - 1} more cases failed)" if len(result.failures) > 1 else ""
-        msg = f"case '{case_id}': {reason}{more}; mend or remove the case and run again"
+        others = len(result.failures) - 1
+        more = f" (and {others} more: 'equivox preprocess {cohort_folder}' lists them)" if others else ""
+        msg = f"case '{case_id}': {reason}{more}"
         raise InputError(msg)
     return dict(result.keys)
 
