@@ -171,6 +171,16 @@ def test_a_key_that_fits_no_case_names_both_sides(source: Path, tmp_path: Path) 
         import_cohort(source, tmp_path / "cohort", options())
 
 
+def test_a_table_that_lost_the_zeros_of_an_id_is_refused(source: Path, tmp_path: Path) -> None:
+    for path in (source / "nifti" / "b").iterdir():
+        path.rename(path.with_name(path.name.replace("b_", "007_")))
+    (source / "nifti" / "b").rename(source / "nifti" / "007")
+    table = source / "participants.csv"
+    table.write_text(table.read_text().replace("b,B", "7,B"))
+    with pytest.raises(InputError, match=r"expected the id '007' in column 'case', got '7' without its zeros"):
+        import_cohort(source, tmp_path / "cohort", options())
+
+
 def test_an_existing_cohort_is_kept_unless_asked(source: Path, tmp_path: Path) -> None:
     import_cohort(source, tmp_path / "cohort", options())
     with pytest.raises(

@@ -38,10 +38,11 @@ def test_a_list_that_cannot_be_right_is_refused(tmp_path: Path, rows: str, messa
         read_list(tmp_path)
 
 
-def test_what_an_earlier_run_left_of_a_failed_case_is_not_its_prediction(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["", "a.nii.gz"])
+def test_what_an_earlier_run_left_of_a_failed_case_is_not_its_prediction(tmp_path: Path, named: str) -> None:
     mask = tmp_path / "a.nii.gz"
     mask.touch()
-    (tmp_path / "predictions.csv").write_text(HEAD + "a,,test,0,failed,no memory\n")
+    (tmp_path / "predictions.csv").write_text(f"{HEAD}a,{named},test,0,failed,no memory\n")
     assert listed_mask(read_list(tmp_path)["a"], "a", tmp_path, {"a": mask}) is None
     assert listed_mask(None, "a", tmp_path, {"a": mask}) == mask
 
