@@ -60,8 +60,8 @@ def test_import_prints_json(practice: Path, tmp_path: Path) -> None:
         (["--class", "1"], "--class 1: expected NAME=VALUE"),
         (["--class", "1=organ"], "--class 1=organ: expected '1' once, got it twice"),
         (["--continuous", "age=old"], "--continuous age=old: expected numbers"),
-        (["--modality", "flair=MRI"], "modalities.flair"),
-        (["--layout", "zip"], "'layout'"),
+        (["--modality", "flair=MRI"], "--modality flair: expected"),
+        (["--layout", "zip"], "--layout: expected"),
         (["--label", "other/{case_id}.nii.gz"], "expected RATER=PATTERN where there are several"),
     ],
 )
