@@ -102,7 +102,13 @@ def evaluate(
     options = options or EvaluateOptions()
     _check_out(out, overwrite=overwrite)
     masks = MaskOptions(
-        groups, key, patient, tuple(attributes), dict(continuous or {}), dict(classes or {}), nominal_spacing
+        groups=groups,
+        key=key,
+        patient=patient,
+        attributes=tuple(attributes),
+        continuous=dict(continuous or {}),
+        classes=dict(classes or {}),
+        nominal_spacing=nominal_spacing,
     )
     source = _with_classes(_source(predictions, cohort, references, masks), workers)
     tasks = _tasks(source, options, resample=resample)
