@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[1]
 LINKS = ("pipelines", "models", "losses", "registration", "datasets")
@@ -17,9 +18,15 @@ def test_the_folders_at_the_top_are_relative_links_into_the_package(name: str) -
     assert os.readlink(ROOT / name) == f"src/equivox/{name}"  # noqa: PTH115 - the link's own text
 
 
-def test_the_tools_leave_the_links_out() -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
-    assert {f"/{name}" for name in LINKS} <= set(settings["hatch"]["build"]["targets"]["sdist"]["exclude"])
+@pytest.mark.parametrize(("builder", "prefix"), [(SdistBuilder, "src/"), (WheelBuilder, "")])
+def test_what_is_built_holds_every_room_and_none_of_the_links(builder: type, prefix: str) -> None:
+    files = {Path(file.distribution_path) for file in builder(str(ROOT)).recurse_included_files()}
+    for room in (ROOT / "src" / "equivox").rglob("*.py"):
+        assert Path(prefix, room.relative_to(ROOT / "src")) in files
+    assert not [path for path in files if path.parts[0] in LINKS]
+
+
+def test_the_linter_leaves_the_links_out() -> None:
     ruff = [Path(sys.executable).with_name("ruff"), "check", "--show-files"]
     files = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True, check=True)
     seen = [Path(line).relative_to(ROOT) for line in files.stdout.split() if line.endswith(".py")]
