@@ -1,5 +1,10 @@
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +40,45 @@ def test_a_killed_worker_is_reported_and_not_waited_for() -> None:
 
 def test_no_items_give_no_outcomes() -> None:
     assert map_cases(work, [], workers=4, description="work") == []
+
+
+MANY = """
+import os, sys, time
+from pathlib import Path
+from equivox.parallel import map_cases
+
+def touch(number: int) -> None:
+    time.sleep(0.05)
+    (Path(sys.argv[1]) / f"{number}-{os.getpid()}").touch()
+
+if __name__ == "__main__":
+    map_cases(touch, range(200), workers=2, description="work")
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def is_alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_leaves_the_cases_to_come_and_its_workers_end(tmp_path: Path, number: int) -> None:
+    script, out = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(MANY)
+    out.mkdir()
+    with subprocess.Popen([sys.executable, str(script), str(out)], stderr=subprocess.DEVNULL) as process:
+        assert wait_for(lambda: len(list(out.iterdir())) >= 2)
+        process.send_signal(number)
+    workers = {int(path.name.partition("-")[2]) for path in out.iterdir()}
+    assert wait_for(lambda: not any(is_alive(worker) for worker in workers))
+    assert len(list(out.iterdir())) < 100

@@ -2,6 +2,9 @@
 
 import logging
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -59,16 +62,35 @@ def map_cases(
         else:
             # spawn: a forked child of a process that has run torch or ITK threads can hang.
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+            with ProcessPoolExecutor(
+                min(workers, len(items)), mp_context=context, initializer=_end_with_parent
+            ) as pool:
                 futures = {pool.submit(_attempt, function, item): index for index, item in enumerate(items)}
-                for future in as_completed(futures):
-                    index = futures[future]
-                    outcomes[index] = _collect(future, items[index])
-                    progress.advance(task)
+                try:
+                    for future in as_completed(futures):
+                        index = futures[future]
+                        outcomes[index] = _collect(future, items[index])
+                        progress.advance(task)
+                except BaseException:
+                    # Ctrl-C, say: leaving the pool would first wait for every case that is still to come.
+                    pool.shutdown(cancel_futures=True)
+                    raise
     for outcome in outcomes.values():
         if outcome.details:
             logger.debug("%s", outcome.details)
     return [outcomes[index] for index in range(len(items))]
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that it works for is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:

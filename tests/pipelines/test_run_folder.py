@@ -5,7 +5,7 @@ from equivox.datasets.cohort import ChannelConfig, CohortConfig
 from equivox.datasets.plan import IntensityPlan, NetworkPlan, Plan, PreprocessingPlan
 from equivox.errors import InputError
 from equivox.options import save_options
-from equivox.pipelines.run_folder import HASHED, RunFolder, write_weights
+from equivox.pipelines.run_folder import HASHED, RunFolder, read_tensors, write_weights
 from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.manifest import write_manifest
 
@@ -87,6 +87,11 @@ def test_damaged_weights_are_not_put_down_to_another_run(folder) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"got a damaged file \(.*\); copy it again$"):
         run.network(0)
+
+
+def test_tensors_that_are_gone_are_named(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"ema.safetensors: expected safetensors, got no file; copy it again"):
+        read_tensors(tmp_path / "ema.safetensors")
 
 
 def test_a_folder_that_is_named_like_a_fold_is_none(folder) -> None:

@@ -182,8 +182,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read named tensors, on the processor.
 
     Raises:
-        InputError: If the file is damaged.
+        InputError: If the file is damaged or missing.
     """
+    if not path.is_file():
+        msg = f"{path}: expected safetensors, got no file; copy it again"
+        raise InputError(msg)
     try:
         with safe_open(path, framework="pt") as stream:
             return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
