@@ -1,4 +1,5 @@
 import errno
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,12 @@ def test_help_loads_nothing_heavy() -> None:
 def test_version_is_printed() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"equivox {__version__}\n")
+
+
+@pytest.mark.parametrize("words", [("-q", "doctor"), ("doctor", "-q"), ("doctor", "--quiet")])
+def test_quiet_may_stand_before_the_command_or_after_it(words: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert command_line.logger.level == logging.ERROR
 
 
 @pytest.mark.parametrize(

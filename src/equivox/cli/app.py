@@ -17,9 +17,17 @@ logger = logging.getLogger("equivox")
 
 DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
+_EVERYWHERE = ("--quiet", "-q", "--verbose", "-v")
+
 
 class _Commands(TyperGroup):
     """Turns errors into one line and an exit code, in the shell and in tests alike."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take --quiet and --verbose wherever they stand, before the command or after it."""
+        values = args.index("--") if "--" in args else len(args)
+        early = [word for word in args[:values] if word in _EVERYWHERE]
+        return super().parse_args(ctx, [*early, *(w for w in args[:values] if w not in _EVERYWHERE), *args[values:]])
 
     def invoke(self, ctx: Any) -> Any:
         try:
