@@ -154,6 +154,15 @@ def test_a_folder_with_files_is_not_written_into_without_resume(training_cohort,
         train(training_cohort, tmp_path / "run", resume=True)
 
 
+def test_a_run_that_was_killed_before_it_began_is_begun_anew(training_cohort, tmp_path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "plan.yaml").write_text("cohort: cut sh")
+    run = train(training_cohort, out, resume=True, overrides=("steps=1", "precision=float32"))
+    assert run.folds == (0,)
+    run.require_unchanged()
+
+
 def test_resuming_with_other_settings_names_the_key(training_cohort, tmp_path, monkeypatch, caplog) -> None:
     caplog.set_level("INFO")
     out = tmp_path / "run"

@@ -8,7 +8,7 @@ from typing import Literal
 from equivox.atomic import require_writable
 from equivox.datasets.plan import load_plan
 from equivox.errors import InputError
-from equivox.pipelines.run_folder import CONFIG, MANIFEST, PLAN, SPLIT, RunFolder
+from equivox.pipelines.run_folder import CONFIG, HASHED, MANIFEST, PLAN, SPLIT, RunFolder
 from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.resolve import drifted_keys, flat
 
@@ -28,7 +28,8 @@ def existing_run(out: Path, *, resume: bool) -> RunFolder | None:
     require_writable(out)
     # The manifest is the last thing that is written before the first step.
     if resume and not (out / MANIFEST).is_file():
-        if used:
+        # A run that was killed while it wrote these has nothing to lose.
+        if used and not {path.name for path in out.iterdir()} <= set(HASHED):
             msg = f"{out}: expected a run to resume, got a folder without {MANIFEST}; choose another --out"
             raise InputError(msg)
         logger.info("%s: there is no run to resume yet; a new one begins.", out)
