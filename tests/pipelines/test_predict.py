@@ -50,6 +50,27 @@ def by_hand(run: Path, path: Path, folds: tuple[int, ...]) -> np.ndarray:
     return mean[0].argmax(0).numpy()[::-1]
 
 
+def test_label_maps_never_replace_scans_or_files_of_a_run_or_cohort(make_run: MakeRun, tmp_path: Path) -> None:
+    run, scan = make_run(), scan_file(tmp_path / "scans" / "a.nii.gz")
+    link = tmp_path / "links" / "a.nii.gz"
+    link.parent.mkdir()
+    link.symlink_to(scan)
+    before = scan.read_bytes()
+    for given, out in ((scan, scan.parent), (scan.parent, scan.parent), (link, link.parent)):
+        with pytest.raises(
+            InputError, match=r"expected a folder of its own for the label maps, got that of .*a.nii.gz;"
+        ):
+            predict(run, [given], out, overwrite=True)
+    with pytest.raises(InputError, match=r"run: expected a folder of its own .* got that of a run; choose another"):
+        predict(run, [scan], run, overwrite=True)
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort" / "cohort.yaml").touch()
+    with pytest.raises(InputError, match=r"got that of a cohort; choose another --out"):
+        predict(run, [scan], tmp_path / "cohort")
+    assert scan.read_bytes() == before
+    assert not (run / "predictions.csv").exists()
+
+
 def test_a_run_with_a_damaged_file_predicts_nothing(make_run: MakeRun, tmp_path: Path) -> None:
     run, scan = make_run(), scan_file(tmp_path / "a.nii.gz")
     write_manifest(run, {"asked": {}, "hashes": {}, "cases": {}, "folds": {}})

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from equivox.errors import InputError, one_line
 from equivox.hashing import file_sha256
 from equivox.options import Options
 from equivox.pipelines.prediction_folder import PredictionFolder, PredictionResult, Role, Status
-from equivox.pipelines.run_folder import RunFolder
+from equivox.pipelines.run_folder import COHORT, CONFIG, RunFolder
 from equivox.pipelines.scans import Scan, find_scans, scan_of_channels
 from equivox.pipelines.sliding_window import ready_network, sliding_window_probabilities, window_count
 from equivox.progress import progress_bar
@@ -110,6 +111,7 @@ def predict(
     folder.require_unchanged()
     model = _Model(folder, options or PredictionOptions())
     jobs = _jobs(model, scans, cohort, channels)
+    _require_own_folder(out, jobs)
     output = PredictionFolder(out, model.run, model.folds, model.settings())
     if dry_run:
         return [job.result or _attempt(job, partial(_planned, job, model, output)) for job in jobs]
@@ -259,6 +261,20 @@ def _faulty(job: _Job) -> PredictionResult | None:
     lost = [path for path in job.scan.images.values() if not path.exists()]
     fault = job.scan.fault or (f"{lost[0]}: no such file; check the path" if lost else "")
     return job.ends("failed", fault) if fault else None
+
+
+def _require_own_folder(out: Path, jobs: Sequence[_Job]) -> None:
+    """Refuse a folder with something else in it that label maps and tables of the same names would replace."""
+    for name, kind in ((CONFIG, "run"), (COHORT, "cohort")):
+        if (out / name).exists():
+            msg = f"{out}: expected a folder of its own for the label maps, got that of a {kind}; choose another --out"
+            raise InputError(msg)
+    # Unlike `Path.resolve` it does not fail on a link that leads back to itself.
+    place = os.path.realpath(out)
+    for scan in (path for job in jobs for path in job.scan.images.values()):
+        if place in (os.path.realpath(scan), os.path.realpath(scan.absolute().parent)):
+            msg = f"{out}: expected a folder of its own for the label maps, got that of {scan}; choose another --out"
+            raise InputError(msg)
 
 
 def _predict_all(
