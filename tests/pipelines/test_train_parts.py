@@ -1,6 +1,7 @@
 """The parts of training, one by one."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -325,6 +326,24 @@ def test_another_network_starts_from_its_own_options() -> None:
     assert asked.model.options == {"convolutions_per_stage": 1, "kernel_sizes": None, "deep_supervision": True}
     with pytest.raises(InputError, match=r"unknown option; did you mean 'upsample'"):
         ask(TrainingConfig(), **empty, overrides=("model.options.upsampel=deconv",))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("loss.options.smooth=-1", r"'smooth': expected a number greater than or equal to 0, got -1; change it"),
+        ("augmentation.gamma_probability=2", r"expected a number less than or equal to 1, got 2; change it"),
+        (
+            "augmentation.scale=[1.4, 0.7]",
+            r"scale: expected a smallest value above 0 and a largest one, got \[1.4, 0.7\]",
+        ),
+        ("augmentation.gamma=[0, 1]", r"gamma: expected a smallest value above 0 .*, got \[0, 1\]; change it"),
+        ("optimizer.lr=.inf", r"expected a finite number, got inf; change it"),
+    ],
+)
+def test_options_that_no_training_can_use_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^--set {re.escape(assignment)}: .*{message}"):
+        ask(TrainingConfig(), model=None, dims=None, max_minutes=None, overrides=("seed=3", assignment))
 
 
 def test_drift_is_what_is_neither_as_asked_nor_as_decided() -> None:

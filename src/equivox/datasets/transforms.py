@@ -7,11 +7,11 @@ geometry, interpolate with another spline, or be slow; they take and give `MetaT
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import monai.transforms
 from monai.transforms import Compose, MapTransform, Transform
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from equivox.datasets.plan import PreprocessingPlan, TransformOptions
 from equivox.datasets.steps import (
@@ -28,6 +28,17 @@ from equivox.datasets.steps import (
 )
 from equivox.errors import InputError
 from equivox.options import Options
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+_RANGES = {
+    "scale": 0.0,
+    "blur_sigma": 0.0,
+    "brightness": -1.0,
+    "contrast": -1.0,
+    "low_resolution_zoom": 0.0,
+    "gamma": 0.0,
+}
+"""Options that are a smallest and a largest value -> what the smallest one must exceed."""
 
 
 class AugmentationOptions(Options):
@@ -53,23 +64,32 @@ class AugmentationOptions(Options):
         extra_transforms: MONAI dictionary transforms of the user, run last; keys default to ``image``.
     """
 
-    affine_probability: float = 0.35
-    rotation_degrees: float = 30.0
+    affine_probability: Probability = 0.35
+    rotation_degrees: float = Field(default=30.0, ge=0, le=180)
     scale: tuple[float, float] = (0.7, 1.4)
-    noise_probability: float = 0.1
-    noise_std: float = 0.3
-    blur_probability: float = 0.1
+    noise_probability: Probability = 0.1
+    noise_std: float = Field(default=0.3, ge=0)
+    blur_probability: Probability = 0.1
     blur_sigma: tuple[float, float] = (0.5, 1.0)
-    brightness_probability: float = 0.15
+    brightness_probability: Probability = 0.15
     brightness: tuple[float, float] = (-0.25, 0.25)
-    contrast_probability: float = 0.15
+    contrast_probability: Probability = 0.15
     contrast: tuple[float, float] = (-0.25, 0.25)
-    low_resolution_probability: float = 0.125
+    low_resolution_probability: Probability = 0.125
     low_resolution_zoom: tuple[float, float] = (0.5, 1.0)
-    gamma_probability: float = 0.3
+    gamma_probability: Probability = 0.3
     gamma: tuple[float, float] = (0.7, 1.5)
-    mirror_probability: float = 0.5
+    mirror_probability: Probability = 0.5
     extra_transforms: tuple[TransformOptions, ...] = Field(default=())
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> "AugmentationOptions":
+        for name, least in _RANGES.items():
+            low, high = getattr(self, name)
+            if not least < low <= high < math.inf:
+                msg = f"{name}: expected a smallest value above {least:g} and a largest one, got [{low:g}, {high:g}]"
+                raise ValueError(msg)
+        return self
 
 
 def named_transform(options: TransformOptions, where: str = "extra_transforms") -> MapTransform:

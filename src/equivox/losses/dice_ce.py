@@ -2,6 +2,7 @@
 
 from jaxtyping import Float, Int
 from monai.losses import DiceLoss
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,10 +21,10 @@ class DiceCEOptions(Options):
             then costs 0, not 0/0.
     """
 
-    dice_weight: float = 1.0
-    ce_weight: float = 1.0
+    dice_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    ce_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     include_background: bool = False
-    smooth: float = 1e-5
+    smooth: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
 
 
 class DiceCELoss(nn.Module):
