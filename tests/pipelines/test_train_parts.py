@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,10 +181,12 @@ def test_a_failed_save_leaves_the_older_checkpoint(tmp_path, monkeypatch) -> Non
     assert load_checkpoint(tmp_path, learner()) == Progress(2)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path) -> None:
+@pytest.mark.parametrize("name", ["ema.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b""), Path.unlink])
+def test_a_damaged_checkpoint_is_named_with_one_remedy(tmp_path, name, damage) -> None:
     save_checkpoint(tmp_path, learner(), Progress(2))
-    (tmp_path / "step_000000002" / "ema.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match=r"step_000000002: expected a whole checkpoint of this run"):
+    damage(tmp_path / "step_000000002" / name)
+    with pytest.raises(InputError, match=r"step_000000002: expected a whole checkpoint of this run, [^;]*; remove it"):
         load_checkpoint(tmp_path, learner())
 
 

@@ -188,6 +188,9 @@ def _write_run(training: Training, probe: dict[str, float] | None) -> None:
 def _train_fold(training: Training, run: RunFolder, fold: int, stop: StopSignals) -> None:
     if fold in run.folds:
         logger.info("Fold %d is complete already (%d steps); nothing to do.", fold, training.config.steps)
+        if run.manifest["folds"].get(str(fold), {}).get("status") != "complete":
+            # The process was killed between the weights and its last note.
+            _note(training, fold, {"status": "complete", "finished": facts.now(), "steps": training.config.steps})
         return
     trained, validated = training.cases_of(fold)
     steps = training.config.steps

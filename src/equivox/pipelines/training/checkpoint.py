@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equivox.atomic import atomic_folder
-from equivox.errors import InputError
+from equivox.errors import InputError, one_line
 from equivox.models.weights import load_network_tensors, network_tensors
 from equivox.pipelines.run_folder import read_tensors, write_tensors
 from equivox.pipelines.training.learner import Learner
@@ -69,8 +69,9 @@ def load_checkpoint(folder: Path, learner: Learner) -> Progress | None:
         _fill(learner.ema.network, newest / _EMA)
         _set_optimizer_state(learner, read_tensors(newest / _OPTIMIZER), state["optimizer"])
         return Progress(**state["progress"])
-    except (ValueError, KeyError, TypeError) as error:
-        msg = f"{newest}: expected a whole checkpoint of this run, got {error}; remove it and run again with --resume"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        came, _, _ = one_line(error).partition("; ")  # a checkpoint has a remedy of its own
+        msg = f"{newest}: expected a whole checkpoint of this run, got {came}; remove it and run again with --resume"
         raise InputError(msg) from None
 
 
