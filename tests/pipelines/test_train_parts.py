@@ -124,7 +124,8 @@ def test_shares_of_a_batch_add_up_to_the_whole_gradient() -> None:
     for rank, share in enumerate([whole, *parts]):
         torch.manual_seed(5)
         world = Half(rank=0, size=1 if rank == 0 else 2)
-        one = Learner(_TwoHeads(), config(batch_size=3, gradient_clip=None), world)
+        each = {"options": {"dice_over": "sample"}}  # one of all would add up sums of both processes
+        one = Learner(_TwoHeads(), config(batch_size=3, gradient_clip=None, loss=each), world)
         losses.append(one.step(0, share).loss)
         gradients.append(one.network.fine.weight.grad)
     # DDP averages the gradients of the two processes.
@@ -334,7 +335,7 @@ def test_another_network_starts_from_its_own_options() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("loss.options.smooth=-1", r"'smooth': expected a number greater than or equal to 0, got -1; change it"),
+        ("loss.options.smooth=-1", r"'smooth': expected a number greater than 0, got -1; change it"),
         ("augmentation.gamma_probability=2", r"expected a number less than or equal to 1, got 2; change it"),
         (
             "augmentation.scale=[1.4, 0.7]",

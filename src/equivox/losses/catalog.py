@@ -26,7 +26,7 @@ class LossEntry:
 
 
 LOSSES: dict[str, LossEntry] = {
-    "dice_ce": LossEntry(DiceCEOptions, DiceCELoss, "soft Dice of each sample plus cross-entropy (MONAI)"),
+    "dice_ce": LossEntry(DiceCEOptions, DiceCELoss, "soft Dice plus cross-entropy"),
 }
 
 

@@ -1,7 +1,9 @@
 """Soft Dice plus cross-entropy."""
 
+from typing import Literal
+
+import torch
 from jaxtyping import Float, Int
-from monai.losses import DiceLoss
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +18,9 @@ class DiceCEOptions(Options):
     Attributes:
         dice_weight: Factor of the Dice part.
         ce_weight: Factor of the cross-entropy.
+        dice_over: ``batch`` takes one Dice of all voxels of the batch, ``sample`` one of each patch. Where many patches
+            lack a class, as slices do, ``sample`` pays nearly the same for one false voxel as for a thousand and the
+            network learns to segment too much.
         include_background: Average Dice over the background too.
         smooth: Added to numerator and denominator of Dice, in voxels. A class that neither label nor prediction has
             then costs 0, not 0/0.
@@ -23,15 +28,16 @@ class DiceCEOptions(Options):
 
     dice_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     ce_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    dice_over: Literal["batch", "sample"] = "batch"
     include_background: bool = False
-    smooth: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
+    smooth: float = Field(default=1e-5, gt=0, allow_inf_nan=False)
 
 
 class DiceCELoss(nn.Module):
-    """MONAI's soft Dice loss plus cross-entropy, one value a sample.
+    """Soft Dice loss plus cross-entropy, one value a sample.
 
-    Dice is taken of each sample by itself (`batch=False`): nnU-Net's 2D networks pool the batch instead, but then a
-    sample has no loss of its own, and weights of samples and groups of patients would have nothing to multiply.
+    Averaged over the batch it is MONAI's ``DiceCELoss(softmax=True, to_onehot_y=True)``, with ``batch=True`` where Dice
+    is taken over the batch, in value and gradient.
 
     Args:
         options: The user's choices.
@@ -40,14 +46,6 @@ class DiceCELoss(nn.Module):
     def __init__(self, options: DiceCEOptions) -> None:
         super().__init__()
         self.options = options
-        self.dice = DiceLoss(
-            include_background=options.include_background,
-            to_onehot_y=True,
-            softmax=True,
-            reduction="none",
-            smooth_nr=options.smooth,
-            smooth_dr=options.smooth,
-        )
 
     def per_sample(
         self,
@@ -60,16 +58,44 @@ class DiceCELoss(nn.Module):
         Args:
             logits: Any floating dtype; the loss is computed in float32.
             label: Class of each voxel.
-            context: Not used.
+            context: Its `sum_over_processes` pools Dice where several processes share the batch.
 
         Raises:
             ValueError: If the logits have a single class.
         """
-        del context
         if logits.shape[1] < 2:
             msg = f"dice_ce: expected logits of at least 2 classes, background included, got {logits.shape[1]}"
             raise ValueError(msg)
         precise = logits.float()
-        dice: Tensor = self.dice(precise, label[:, None])
-        entropy = functional.cross_entropy(precise, label.long(), reduction="none")
-        return self.options.dice_weight * dice.flatten(1).mean(1) + self.options.ce_weight * entropy.flatten(1).mean(1)
+        entropy = functional.cross_entropy(precise, label.long(), reduction="none").flatten(1).mean(1)
+        overlap, size = self._overlap_and_size(precise, label)
+        smooth = self.options.smooth
+        if self.options.dice_over == "batch":
+            dice = _of_the_batch(overlap, size, smooth, context)
+        else:
+            dice = 1 - (overlap + smooth) / (size + smooth)
+        return self.options.dice_weight * dice.mean(1) + self.options.ce_weight * entropy
+
+    def _overlap_and_size(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return twice the overlap and the summed size of prediction and label, in voxels, ``(batch, classes)``."""
+        first = 0 if self.options.include_background else 1
+        probability = logits.softmax(1)[:, first:].flatten(2)
+        classes = torch.arange(first, logits.shape[1], device=label.device)
+        truth = label.flatten(1)[:, None] == classes[:, None]
+        return 2 * (probability * truth).sum(2), probability.sum(2) + truth.sum(2)
+
+
+def _of_the_batch(overlap: Tensor, size: Tensor, smooth: float, context: CaseContext) -> Tensor:
+    """Share one Dice of the whole batch among its samples.
+
+    With Dice ``d = (sum of overlaps + smooth) / (sum of sizes + smooth)`` sample i gets
+    ``1 - d + batch * (d * size_i - overlap_i + (d - 1) * smooth / batch) / (sum of sizes + smooth)``, where d and the
+    sums have no gradient. The mean of the shares is 1 - d, and so is its gradient (the quotient rule); yet each share
+    has a gradient in its own sample alone, so that weights of samples and of groups may multiply it.
+    """
+    with torch.no_grad():
+        sums = torch.stack([overlap.sum(0), size.sum(0), torch.full_like(size[0], len(size))])
+        overlaps, sizes, count = context.sum_over_processes(sums)
+        dice = (overlaps + smooth) / (sizes + smooth)
+    excess = dice * size - overlap + (dice - 1) * smooth / count
+    return 1 - dice + count * excess / (sizes + smooth)

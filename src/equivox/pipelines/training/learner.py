@@ -72,7 +72,8 @@ class Learner:
         self._wrapped.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             outputs: tuple[Tensor, ...] = self._wrapped(batch.image)
-        losses = self.loss.per_sample(outputs, batch.label, CaseContext(batch.case_index, step))
+        context = CaseContext(batch.case_index, step, self.world.sum)
+        losses = self.loss.per_sample(outputs, batch.label, context)
         share = losses.sum() / total
         self.optimizer.zero_grad(set_to_none=True)
         (share * self.world.size).backward()  # type: ignore[no-untyped-call]
