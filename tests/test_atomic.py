@@ -1,9 +1,11 @@
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from equivox.atomic import atomic_folder, atomic_path, require_writable, write_text
+from equivox.atomic import atomic_folder, atomic_path, remove_remains, require_writable, write_text
 from equivox.errors import InputError
 
 
@@ -52,6 +54,21 @@ def test_a_failed_folder_leaves_the_older_one(tmp_path: Path) -> None:
         raise RuntimeError("half way")
     assert (target / "old.csv").read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_only_old_remains_of_killed_programs_are_removed(tmp_path: Path) -> None:
+    names = [".partial-abc", ".old-abc", ".partial-young", "abc"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "image").write_text("x")
+    (tmp_path / ".partial-file").write_text("x")
+    yesterday = time.time() - 25 * 3600
+    for name in (".partial-abc", ".old-abc", "abc", ".partial-file"):
+        os.utime(tmp_path / name, (yesterday, yesterday))
+    remove_remains(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-young", "abc"]
+    assert (tmp_path / "abc" / "image").read_text() == "x"
+    remove_remains(tmp_path / "not there")
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

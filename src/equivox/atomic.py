@@ -3,11 +3,14 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from equivox.errors import InputError
+
+_DAY_S = 24 * 3600
 
 
 @contextmanager
@@ -71,6 +74,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what killed programs left half written in a folder: `atomic_path`'s and `atomic_folder`'s temporaries.
+
+    Younger ones than a day may belong to a program that is still at work, and stay.
+
+    Args:
+        folder: It need not exist.
+    """
+    for remains in (*folder.glob(".partial-*"), *folder.glob(".old-*")):
+        if remains.stat().st_mtime < time.time() - _DAY_S:
+            if remains.is_dir():
+                shutil.rmtree(remains, ignore_errors=True)
+            else:
+                remains.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path) -> None:

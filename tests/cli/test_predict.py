@@ -56,6 +56,7 @@ def test_a_failing_scan_is_one_whole_line_on_stderr(make_run: Callable[..., Path
     result = run_cli(make_run(), tmp_path / "b.nii.gz", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert str(tmp_path / "b.nii.gz") in one_line(result.stderr)
+    assert "1 failed; nothing was written" in " ".join(result.stderr.split())
 
 
 def test_options_reach_the_manifest(make_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -31,3 +31,10 @@ def test_a_folder_that_is_no_demo_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="in use by something else"):
         demo(tmp_path, settings=SMALL, overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("minutes", [float("nan"), float("inf"), 0.0])
+def test_a_time_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(InputError, match=r"--max-minutes: expected a number of minutes above 0, got (nan|inf|0); "):
+        demo(tmp_path / "demo", settings=DemoSettings(max_minutes=minutes))
+    assert not (tmp_path / "demo").exists()

@@ -148,6 +148,6 @@ def _show(results: list[Any], out: Path, *, dry_run: bool) -> None:
             console.print(f"{result.case_id}: {result.message}", markup=False, highlight=False, soft_wrap=True)
     counts = Counter(result.status for result in results)
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    console.print(
-        f"{told}; {'nothing was written' if dry_run else f'label maps in {out}'}", markup=False, highlight=False
-    )
+    written = not dry_run and any(result.file for result in results)
+    where = f"label maps in {out}" if written else "nothing was written"
+    console.print(f"{told}; {where}", markup=False, highlight=False)

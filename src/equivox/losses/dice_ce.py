@@ -98,4 +98,5 @@ def _of_the_batch(overlap: Tensor, size: Tensor, smooth: float, context: CaseCon
         overlaps, sizes, count = context.sum_over_processes(sums)
         dice = (overlaps + smooth) / (sizes + smooth)
     excess = dice * size - overlap + (dice - 1) * smooth / count
-    return 1 - dice + count * excess / (sizes + smooth)
+    shares: Tensor = 1 - dice + count * excess / (sizes + smooth)
+    return shares

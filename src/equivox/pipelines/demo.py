@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from equivox.errors import InputError
@@ -55,9 +56,12 @@ def demo(
         The path of the report.
 
     Raises:
-        InputError: If `out` is in use, or the cohort has errors.
+        InputError: If `out` is in use, there is no time to train, or the cohort has errors.
     """
     settings = settings or DemoSettings()
+    if not 0 < settings.max_minutes < inf:
+        msg = f"--max-minutes: expected a number of minutes above 0, got {settings.max_minutes:g}; write for example 3"
+        raise InputError(msg)
     _make_room(out, overwrite=overwrite)
     started = time.monotonic()
     if cohort is None:

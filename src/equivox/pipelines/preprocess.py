@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from equivox.atomic import write_text
+from equivox.atomic import remove_remains, write_text
 from equivox.datasets.cohort import Case, load_cohort
 from equivox.datasets.plan import Plan, PreprocessingPlan, load_plan
 from equivox.datasets.prepare import prepare_case
@@ -110,6 +110,7 @@ def fill_store(
         else:
             keys[case.case_id] = key
     _refuse_oversized(open_tasks)
+    remove_remains(folder)
     outcomes = map_cases(_prepare, open_tasks, workers=workers, description="Preparing") if open_tasks else []
     made, failures = [], {}
     for outcome in outcomes:
