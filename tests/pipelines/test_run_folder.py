@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import torch
 
@@ -87,6 +89,19 @@ def test_damaged_weights_are_not_put_down_to_another_run(folder) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"got a damaged file \(.*\); copy it again$"):
         run.network(0)
+
+
+def test_weights_that_changed_since_the_training_are_refused(folder) -> None:
+    run = RunFolder(folder)
+    path = run.fold_folder(0) / "model.safetensors"
+    write_weights(run.build_network(), path, {})
+    whole = path.read_bytes()
+    write_manifest(folder, MANIFEST | {"folds": {"0": {"weights_sha256": hashlib.sha256(whole).hexdigest()}}})
+    RunFolder(folder).network(0)
+    # One bit of one number: still safetensors, still the same shapes.
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"model.safetensors: expected the weights as the training wrote them"):
+        RunFolder(folder).network(0)
 
 
 def test_tensors_that_are_gone_are_named(tmp_path) -> None:

@@ -175,11 +175,16 @@ def test_resuming_with_other_settings_names_the_key(training_cohort, tmp_path, m
         train(training_cohort, out, resume=True, dims="3d")
     # The same command again is no drift, and a complete run says so, even if it was killed before it could note that.
     manifest = json.loads((out / "manifest.json").read_text())
+    whole = dict(manifest["folds"]["0"])
+    for noted_last in ("finished", "steps", "seconds", "validation_dice", "weights_sha256"):
+        del manifest["folds"]["0"][noted_last]
     manifest["folds"]["0"]["status"] = "running"
     (out / "manifest.json").write_text(json.dumps(manifest))
     train(training_cohort, out, resume=True, model="unetpp", overrides=QUICK)
     assert "Fold 0 is complete already (6 steps); nothing to do." in caplog.text
-    assert json.loads((out / "manifest.json").read_text())["folds"]["0"]["status"] == "complete"
+    noted = json.loads((out / "manifest.json").read_text())["folds"]["0"]
+    assert (noted["status"], noted["steps"]) == ("complete", 6)
+    assert noted["weights_sha256"] == whole["weights_sha256"]
     plan = training_cohort / "plan.yaml"
     text = plan.read_text()
     plan.write_text(text.replace("batch_size: 4", "batch_size: 3"))

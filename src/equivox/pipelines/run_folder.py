@@ -115,6 +115,14 @@ class RunFolder:
                 msg = f"{path}: expected the file as the training wrote it, got another or none; copy the run again"
                 raise InputError(msg)
 
+    def _require_weights_unchanged(self, fold: int) -> None:
+        if (self.path / MANIFEST).exists():
+            path = self.fold_folder(fold) / WEIGHTS
+            recorded = self.manifest["folds"].get(str(fold), {}).get("weights_sha256")
+            if recorded and file_sha256(path) != recorded:
+                msg = f"{path}: expected the weights as the training wrote them, got others; copy the run again"
+                raise InputError(msg)
+
     @property
     def folds(self) -> tuple[int, ...]:
         """Folds whose training is complete, in order."""
@@ -134,12 +142,14 @@ class RunFolder:
         returns a tuple of one tensor of logits, ``(batch, classes, *spatial)``.
 
         Raises:
-            InputError: If that fold is not trained, or its weights do not fit the config.
+            InputError: If that fold is not trained, or its weights are not those that the training wrote, or do not fit
+                the config.
         """
         path = self.fold_folder(fold) / WEIGHTS
         if not path.is_file():
             msg = f"{path}: expected the weights of fold {fold}, got no file; trained here: {list(self.folds)}"
             raise InputError(msg)
+        self._require_weights_unchanged(fold)
         network, tensors = self.build_network(), read_tensors(path)
         try:
             load_network_tensors(network, tensors, str(path))

@@ -15,8 +15,9 @@ from equivox.datasets.plan import load_plan
 from equivox.datasets.split import load_split
 from equivox.datasets.store import Store
 from equivox.errors import InputError
+from equivox.hashing import file_sha256
 from equivox.options import save_options
-from equivox.pipelines.run_folder import COHORT, CONFIG, MANIFEST, PLAN, SPLIT, RunFolder
+from equivox.pipelines.run_folder import COHORT, CONFIG, MANIFEST, PLAN, SPLIT, WEIGHTS, RunFolder
 from equivox.pipelines.training import manifest as facts
 from equivox.pipelines.training.batches import batches
 from equivox.pipelines.training.config import TrainingConfig
@@ -244,6 +245,8 @@ def _note(training: Training, fold: int, values: dict[str, Any]) -> None:
         return
     run = RunFolder(training.out)
     folds = run.manifest["folds"]
+    if values.get("status") == "complete":
+        values = {**values, "weights_sha256": file_sha256(run.fold_folder(fold) / WEIGHTS)}
     begun = folds.get(str(fold), {}).get("started")
     folds[str(fold)] = {**folds.get(str(fold), {}), **values} | ({"started": begun} if begun else {})
     facts.write_manifest(run.path, run.manifest)

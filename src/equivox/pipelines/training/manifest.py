@@ -152,8 +152,9 @@ def _fold_row(fold: str, facts: Mapping[str, Any]) -> str:
     if facts["status"] != "complete":
         return f"| {fold} | {len(facts['training_cases'])} | {len(facts['validation_cases'])} | - | not complete |"
     shown = "-" if dice is None else f"{dice:.3f}"
-    minutes = facts["seconds"] / 60
-    return f"| {fold} | {len(facts['training_cases'])} | {len(facts['validation_cases'])} | {minutes:.1f} | {shown} |"
+    # Unknown where the process was killed between the weights and its last note.
+    minutes = f"{facts['seconds'] / 60:.1f}" if "seconds" in facts else "-"
+    return f"| {fold} | {len(facts['training_cases'])} | {len(facts['validation_cases'])} | {minutes} | {shown} |"
 
 
 def _group_table(cohort: Cohort, trained: set[str]) -> list[str]:
