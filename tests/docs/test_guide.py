@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 SMALLER = {
     "--patients 60": "--patients 26 --size 40 36 8",
     "--max-minutes 3": "--set steps=6",
+    "steps=20": "steps=4",
     "-o evaluation": "-o evaluation --bootstrap-draws 199 --permutation-draws 199",
 }
 
