@@ -147,7 +147,7 @@ class PredictionFolder:
         write_label_map(labels, like, self.path / file_name(case_id))
 
     def record(self, result: PredictionResult, sha256: Mapping[str, str]) -> None:
-        """Bring the table on disk up to date.
+        """Bring the table and the manifest on disk up to date.
 
         Args:
             result: Of one scan.
@@ -157,6 +157,7 @@ class PredictionFolder:
         self._manifest["cases"].pop(result.case_id, None)
         if sha256:
             self._manifest["cases"][result.case_id] = {"inputs": dict(sha256)}
+        self._write_manifest()
         self._write_table()
 
     def close(self) -> None:
