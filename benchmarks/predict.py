@@ -147,7 +147,7 @@ def export_line(name: str, work: Path, _: argparse.Namespace) -> dict[str, float
 def export_by_equivox(full: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
     """Return our export to a grid of this shape."""
     from equivox.datasets.prepare import PreparedGeometry
-    from equivox.pipelines.export import export_labels
+    from equivox.pipelines.prediction.export import export_labels
 
     def export(probabilities: np.ndarray) -> np.ndarray:
         i, j, k = probabilities.shape[1:]
@@ -292,7 +292,7 @@ def write_run(path: Path, network: "NetworkPlan", dims: str) -> "RunFolder":
     from equivox.datasets.plan import IntensityPlan, Plan, PreprocessingPlan
     from equivox.options import save_options
     from equivox.pipelines.run_folder import RunFolder
-    from equivox.pipelines.training.config import ModelConfig, TrainingConfig
+    from equivox.pipelines.training_config import ModelConfig, TrainingConfig
 
     classes = {"large": 1, "small": 2}
     preprocessing = PreprocessingPlan(
@@ -375,7 +375,7 @@ def inference_line(name: str, work: Path, options: argparse.Namespace) -> dict[s
 
 def slide_equivox(network: torch.nn.Module, run: "RunFolder", image: np.ndarray, *, bfloat16: bool) -> torch.Tensor:
     """Ours, as `equivox predict` calls it."""
-    from equivox.pipelines.sliding_window import ready_network, sliding_window_logits
+    from equivox.pipelines.prediction.sliding_window import ready_network, sliding_window_logits
 
     plan = run.network_plan
     network = ready_network(network, plan, "cpu")

@@ -37,7 +37,7 @@ def _make_run(
     from equivox.datasets.plan import IntensityPlan, NetworkPlan, Plan, PreprocessingPlan
     from equivox.options import save_options
     from equivox.pipelines.run_folder import RunFolder, write_weights
-    from equivox.pipelines.training.config import ModelConfig, TrainingConfig
+    from equivox.pipelines.training_config import ModelConfig, TrainingConfig
 
     axes = int(dims[0])
     indices = {name: number for number, name in enumerate(classes, 1)}

@@ -15,7 +15,7 @@ from equivox.errors import InputError
 from equivox.options import save_options
 from equivox.pipelines import predict as module
 from equivox.pipelines.predict import PredictionOptions, predict
-from equivox.pipelines.prediction_folder import label_values, with_values
+from equivox.pipelines.prediction.folder import label_values, with_values
 from equivox.pipelines.run_folder import RunFolder
 from equivox.pipelines.training.manifest import write_manifest
 

@@ -8,8 +8,8 @@ from equivox.datasets.plan import IntensityPlan, NetworkPlan, Plan, Preprocessin
 from equivox.errors import InputError
 from equivox.options import save_options
 from equivox.pipelines.run_folder import HASHED, RunFolder, read_tensors, write_weights
-from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.manifest import write_manifest
+from equivox.pipelines.training_config import TrainingConfig
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from equivox.pipelines.predict import predict
-from equivox.pipelines.prediction_folder import PredictionResult
+from equivox.pipelines.prediction.folder import PredictionResult
 from equivox.volume import read_grid, read_volume
 
 pytestmark = pytest.mark.real

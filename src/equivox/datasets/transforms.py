@@ -42,8 +42,9 @@ _RANGES = {
 
 
 class AugmentationOptions(Options):
-    """What is done to training patches, each with its probability; the amounts are nnU-Net's, but for square 2D
-    patches, which it turns by up to 180 degrees.
+    """What is done to training patches, each with its probability.
+
+    The amounts are nnU-Net's, but for square 2D patches, which it turns by up to 180 degrees.
 
     Attributes:
         affine_probability: Of a rotation and scaling, done in one interpolation.

@@ -13,13 +13,13 @@ import pandas as pd
 from equivox.atomic import atomic_folder, require_writable, write_text
 from equivox.errors import InputError
 from equivox.parallel import map_cases
-from equivox.pipelines.evaluation_cases import SCORES, CaseResult, ScoringTask, label_values_in, score_one
-from equivox.pipelines.evaluation_options import EvaluateOptions
-from equivox.pipelines.evaluation_overlays import choose_overlays
-from equivox.pipelines.evaluation_predictions import PREDICTION_LABELS
-from equivox.pipelines.evaluation_sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
-from equivox.pipelines.evaluation_summary import summarise
-from equivox.pipelines.evaluation_tables import GROUP_PREFIX, build_table, group_rows
+from equivox.pipelines.evaluation.cases import SCORES, CaseResult, ScoringTask, label_values_in, score_one
+from equivox.pipelines.evaluation.options import EvaluateOptions
+from equivox.pipelines.evaluation.overlays import choose_overlays
+from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
+from equivox.pipelines.evaluation.sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
+from equivox.pipelines.evaluation.summary import summarise
+from equivox.pipelines.evaluation.tables import GROUP_PREFIX, build_table, group_rows
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.page import write_report
 

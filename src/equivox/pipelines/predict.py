@@ -20,10 +20,10 @@ from equivox.datasets.prepare import PreparedCase, prepare_case
 from equivox.errors import InputError, one_line
 from equivox.hashing import file_sha256
 from equivox.options import Options
-from equivox.pipelines.prediction_folder import PredictionFolder, PredictionResult, Role, Status
+from equivox.pipelines.prediction.folder import PredictionFolder, PredictionResult, Role, Status
+from equivox.pipelines.prediction.scans import Scan, find_scans, scan_of_channels
+from equivox.pipelines.prediction.sliding_window import ready_network, sliding_window_probabilities, window_count
 from equivox.pipelines.run_folder import COHORT, CONFIG, RunFolder
-from equivox.pipelines.scans import Scan, find_scans, scan_of_channels
-from equivox.pipelines.sliding_window import ready_network, sliding_window_probabilities, window_count
 from equivox.progress import progress_bar
 from equivox.volume import Grid, read_grid
 from equivox.volume.orientation import reorient_affine, turn_axes

@@ -19,7 +19,7 @@ from equivox.hashing import file_sha256
 from equivox.models.catalog import build_network
 from equivox.models.weights import load_network_tensors, network_tensors
 from equivox.options import load_options
-from equivox.pipelines.training.config import TrainingConfig
+from equivox.pipelines.training_config import TrainingConfig
 
 CONFIG, PLAN, COHORT, SPLIT = "config.yaml", "plan.yaml", "cohort.yaml", "split.csv"
 MANIFEST, CARD, WEIGHTS, METRICS = "manifest.json", "MODEL_CARD.md", "model.safetensors", "metrics.jsonl"

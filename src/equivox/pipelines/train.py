@@ -20,7 +20,6 @@ from equivox.options import save_options
 from equivox.pipelines.run_folder import COHORT, CONFIG, MANIFEST, PLAN, SPLIT, WEIGHTS, RunFolder
 from equivox.pipelines.training import manifest as facts
 from equivox.pipelines.training.batches import batches
-from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.learner import Learner
 from equivox.pipelines.training.loop import FoldLoop, FoldTask
 from equivox.pipelines.training.resolve import ask, resolve_device, resolve_sizes, resolve_steps
@@ -29,6 +28,7 @@ from equivox.pipelines.training.stop import StopSignals
 from equivox.pipelines.training.timing import faster_precision, fit_into, measure, probe_precision
 from equivox.pipelines.training.validation import ValidationCase, validate_case
 from equivox.pipelines.training.world import leave_world
+from equivox.pipelines.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 

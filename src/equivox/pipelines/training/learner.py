@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from equivox.losses.catalog import build_loss
 from equivox.losses.context import CaseContext
 from equivox.pipelines.training.batches import Batch
-from equivox.pipelines.training.config import OptimizerConfig, TrainingConfig
 from equivox.pipelines.training.ema import Ema
 from equivox.pipelines.training.schedule import learning_rate
 from equivox.pipelines.training.world import World
+from equivox.pipelines.training_config import OptimizerConfig, TrainingConfig
 
 _SEEDS = 2**63
 

@@ -12,12 +12,12 @@ import torch
 from equivox.pipelines.run_folder import WEIGHTS, write_weights
 from equivox.pipelines.training.batches import Batch, PatchRecipe, batches
 from equivox.pipelines.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.learner import Learner, StepResult
 from equivox.pipelines.training.logs import RunLog
 from equivox.pipelines.training.stop import StopSignals, TrainingStopped
 from equivox.pipelines.training.validation import ValidationCase, mean_dice
 from equivox.pipelines.training.world import World
+from equivox.pipelines.training_config import TrainingConfig
 from equivox.progress import progress_bar
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from equivox.hashing import file_sha256
 from equivox.losses.catalog import loss_entry
 from equivox.models.catalog import model_entry
 from equivox.pipelines.run_folder import CARD, HASHED, MANIFEST, SPLIT, RunFolder
-from equivox.pipelines.training.config import TrainingConfig
+from equivox.pipelines.training_config import TrainingConfig
 
 SCHEMA_VERSION = 1
 _PACKAGES = (

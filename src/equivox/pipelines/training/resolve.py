@@ -10,7 +10,7 @@ from equivox.errors import InputError
 from equivox.models.catalog import model_entry
 from equivox.options import override_options
 from equivox.pipelines.run_folder import network_plan
-from equivox.pipelines.training.config import ModelConfig, TrainingConfig
+from equivox.pipelines.training_config import ModelConfig, TrainingConfig
 
 DEFAULT_STEPS = 1000
 _LR = {"adamw": 1e-3, "sgd": 1e-2}

@@ -9,8 +9,8 @@ from equivox.atomic import require_writable
 from equivox.datasets.plan import load_plan
 from equivox.errors import InputError
 from equivox.pipelines.run_folder import CONFIG, HASHED, MANIFEST, PLAN, SPLIT, RunFolder
-from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.resolve import drifted_keys, flat
+from equivox.pipelines.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from equivox.pipelines.plan import plan_cohort
 from equivox.pipelines.preprocess import STORE_NAME, preprocess
 from equivox.pipelines.run_folder import MANIFEST, PLAN, SPLIT, network_plan
 from equivox.pipelines.training.batches import PatchRecipe
-from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.learner import first_network
 from equivox.pipelines.training.resolve import ask, resolve_device, resolve_sizes
 from equivox.pipelines.training.resume import existing_run, refuse_drift, refuse_other_data
 from equivox.pipelines.training.world import World, join_world
+from equivox.pipelines.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from equivox.datasets.plan import NetworkPlan
-from equivox.pipelines.sliding_window import window_count
+from equivox.pipelines.prediction.sliding_window import window_count
 from equivox.pipelines.training.batches import Batch, PatchRecipe, batches
 from equivox.pipelines.training.checkpoint import Progress, save_checkpoint
-from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.learner import Learner
 from equivox.pipelines.training.validation import windows_at_once
 from equivox.pipelines.training.world import World
+from equivox.pipelines.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 

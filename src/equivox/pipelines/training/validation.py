@@ -10,7 +10,7 @@ from torch import nn
 
 from equivox.datasets.plan import NetworkPlan
 from equivox.datasets.store import Store
-from equivox.pipelines.sliding_window import sliding_window_logits
+from equivox.pipelines.prediction.sliding_window import sliding_window_logits
 
 
 @dataclass(frozen=True)

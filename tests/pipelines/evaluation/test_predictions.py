@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from equivox.errors import InputError
-from equivox.pipelines.evaluation_predictions import listed_mask, masks_in, read_label_names, read_list, read_model
+from equivox.pipelines.evaluation.predictions import listed_mask, masks_in, read_label_names, read_list, read_model
 
 HEAD = "case_id,file,role,folds,status,message\n"
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from equivox.metrics.surface import HD95_CONVENTIONS, HD95Convention
-from equivox.pipelines.evaluation_methods import describe_methods
-from equivox.pipelines.evaluation_options import EvaluateOptions
+from equivox.pipelines.evaluation.methods import describe_methods
+from equivox.pipelines.evaluation.options import EvaluateOptions
 
 
 @pytest.mark.parametrize("convention", HD95_CONVENTIONS)

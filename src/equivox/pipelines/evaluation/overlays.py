@@ -8,8 +8,8 @@ import pandas as pd
 
 from equivox.errors import InputError
 from equivox.metrics.patient_means import case_values
-from equivox.pipelines.evaluation_cases import ScoringTask, read_pair
-from equivox.pipelines.evaluation_sources import EvaluationSource, ScoredCase
+from equivox.pipelines.evaluation.cases import ScoringTask, read_pair
+from equivox.pipelines.evaluation.sources import EvaluationSource, ScoredCase
 from equivox.reports.overlay import OverlayCase, Rank
 from equivox.volume.orientation import axis_codes
 from equivox.volume.reading import read_volume

@@ -16,8 +16,8 @@ from equivox.metrics.patient_means import case_values, patient_values
 from equivox.metrics.permutation import ContrastFamily, contrast_family, patients_needed
 from equivox.metrics.simulation import simulated_coverage, simulated_size
 from equivox.metrics.verdict import verdict
-from equivox.pipelines.evaluation_cases import SCORES
-from equivox.pipelines.evaluation_options import EvaluateOptions
+from equivox.pipelines.evaluation.cases import SCORES
+from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.reports.numbers import decimals, interval, number, unit_text
 
 GROUP_PREFIX = "attribute:"

@@ -11,7 +11,7 @@ from equivox.datasets.split import SPLIT_NAME, load_split
 from equivox.datasets.text_table import plain_codes, read_text_table, refuse_lost_zeros
 from equivox.errors import InputError
 from equivox.options import parse_options
-from equivox.pipelines.evaluation_predictions import (
+from equivox.pipelines.evaluation.predictions import (
     PREDICTION_LIST,
     listed_mask,
     masks_in,

@@ -20,7 +20,7 @@ from equivox.datasets.cohort import CohortConfig
 from equivox.datasets.prepare import PreparedGeometry
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
-from equivox.pipelines.export import export_entropy, export_labels, export_probability, write_map
+from equivox.pipelines.prediction.export import export_entropy, export_labels, export_probability, write_map
 from equivox.pipelines.run_folder import WEIGHTS, RunFolder
 from equivox.volume import write_label_map
 

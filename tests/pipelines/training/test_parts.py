@@ -17,7 +17,6 @@ from equivox.errors import InputError
 from equivox.pipelines.preprocess import preprocess
 from equivox.pipelines.training.batches import Batch, PatchRecipe, batches
 from equivox.pipelines.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from equivox.pipelines.training.config import TrainingConfig
 from equivox.pipelines.training.ema import Ema
 from equivox.pipelines.training.learner import Learner, build_optimizer
 from equivox.pipelines.training.logs import RunLog, read_log
@@ -26,6 +25,7 @@ from equivox.pipelines.training.schedule import learning_rate
 from equivox.pipelines.training.timing import Timings, fit_into, probe_precision
 from equivox.pipelines.training.validation import ValidationCase, mean_dice, prepared_dice
 from equivox.pipelines.training.world import World, join_world
+from equivox.pipelines.training_config import TrainingConfig
 
 FLAT = NetworkPlan(
     dimensions=2, patch_size=(16, 16), batch_size=4, features=(4, 6), strides=((1, 1), (2, 2)), memory_mib=10

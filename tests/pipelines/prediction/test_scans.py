@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from equivox.errors import InputError
-from equivox.pipelines.scans import find_scans, scan_of_channels
+from equivox.pipelines.prediction.scans import find_scans, scan_of_channels
 
 
 def touch(folder: Path, *names: str) -> list[Path]:

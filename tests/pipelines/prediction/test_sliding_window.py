@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equivox.datasets.plan import NetworkPlan
-from equivox.pipelines.sliding_window import (
+from equivox.pipelines.prediction.sliding_window import (
     ready_network,
     sliding_window_logits,
     sliding_window_probabilities,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from equivox.datasets.prepare import PreparedGeometry
-from equivox.pipelines.export import export_entropy, export_labels, export_probability, write_map
+from equivox.pipelines.prediction.export import export_entropy, export_labels, export_probability, write_map
 from equivox.volume.resample import resize
 
 

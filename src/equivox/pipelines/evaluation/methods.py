@@ -7,7 +7,7 @@ from equivox.metrics.definitions import METRICS
 from equivox.metrics.empty import EMPTY_POLICIES
 from equivox.metrics.surface import HD95_CONVENTIONS
 from equivox.metrics.verdict import RULE
-from equivox.pipelines.evaluation_options import EvaluateOptions
+from equivox.pipelines.evaluation.options import EvaluateOptions
 
 _REFERENCES = (
     "Efron B, Tibshirani R. An Introduction to the Bootstrap. 1993. (bootstrap-t and percentile intervals)",

@@ -1,0 +1,1 @@
+"""The parts of `equivox evaluate`; `pipelines.evaluate` joins them."""

@@ -1,0 +1,1 @@
+"""The parts of `equivox predict`; `pipelines.predict` joins them."""
