@@ -43,7 +43,7 @@ def test_no_items_give_no_outcomes() -> None:
 
 
 MANY = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from equivox.parallel import map_cases
 
@@ -52,6 +52,8 @@ def touch(number: int) -> None:
     (Path(sys.argv[1]) / f"{number}-{os.getpid()}").touch()
 
 if __name__ == "__main__":
+    # A shell makes what it starts in the background, such as these tests, deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     map_cases(touch, range(200), workers=2, description="work")
 """
 
