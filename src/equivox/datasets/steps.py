@@ -17,6 +17,7 @@ from equivox.datasets.plan import IntensityPlan, PreprocessingPlan
 from equivox.datasets.room import require_room
 from equivox.errors import InputError
 from equivox.volume import Grid, Volume, read_label_map, read_volume
+from equivox.volume.memory_order import in_c_order
 from equivox.volume.orientation import reorient_affine, reorient_array, turn_axes
 from equivox.volume.resample import ORDERS, resample_to_grid, resize, resize_labels, resized_shape
 
@@ -291,7 +292,7 @@ def _look_up(values: np.ndarray, indices: Mapping[int, int]) -> np.ndarray:
 
 def _tensor(array: np.ndarray, affine: Any) -> MetaTensor:
     return MetaTensor(
-        torch.from_numpy(np.require(array, requirements=["C", "W"])),
+        torch.from_numpy(in_c_order(array)),
         affine=torch.as_tensor(affine, dtype=torch.float64),
     )
 

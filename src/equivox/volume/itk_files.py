@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 from equivox.errors import InputError
 from equivox.volume.grid import Grid
 from equivox.volume.orientation import swap_lps_ras
+from equivox.volume.memory_order import in_c_order
 from equivox.volume.placement import Placement
 
 _SHEAR = 1e-4  # of a direction cosine; rounded headers are off by less
@@ -85,7 +86,7 @@ def write_itk(array: Shaped[np.ndarray, "channels i j k"], placement: Placement,
     flat = placement.dimensions == 2 and _in_plane(direction, columns)
     rank = 2 if flat else 3
     # (channels, i, j, k) -> (k, j, i, channels)
-    values = np.ascontiguousarray(array.transpose(3, 2, 1, 0))
+    values = in_c_order(array.transpose(3, 2, 1, 0))
     values = values[0] if flat else values
     vector = array.shape[0] > 1
     try:

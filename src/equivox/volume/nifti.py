@@ -20,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from equivox.errors import InputError
 from equivox.volume.grid import Grid
+from equivox.volume.memory_order import in_c_order
 from equivox.volume.placement import Placement
 
 _GZIP = b"\x1f\x8b"
@@ -136,7 +137,7 @@ def write_nifti(array: Shaped[np.ndarray, "channels i j k"], placement: Placemen
         msg = f"{path}: expected a dtype that NIfTI has, got {array.dtype}; convert the array, for example to float32"
         raise InputError(msg) from None
     # Four zero bytes: no extensions follow.
-    content = header.binaryblock + bytes(4) + stored.tobytes(order="F")
+    content = header.binaryblock + bytes(4) + in_c_order(stored.T).tobytes()
     if path.name.lower().endswith(".gz"):
         # Neither name nor time in the gzip header: the same labels give the same file.
         content = imagecodecs.gzip_encode(content, level=_GZIP_LEVEL)

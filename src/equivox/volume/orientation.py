@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from equivox.errors import InputError
+from equivox.volume.memory_order import in_c_order
 from equivox.volume.volume import Volume
 
 Turns = tuple[tuple[int, bool], tuple[int, bool], tuple[int, bool]]
@@ -121,7 +122,7 @@ def reorient_array(array: Shaped[np.ndarray, "*source"], turns: Turns) -> Shaped
     lead = _leading_axes(array)
     moved = np.transpose(array, [*range(lead), *(lead + source for source, _ in turns)])
     flipped = tuple(lead + target for target, (_, flip) in enumerate(turns) if flip)
-    return np.ascontiguousarray(np.flip(moved, flipped))
+    return in_c_order(np.flip(moved, flipped))
 
 
 def restore_array(array: Shaped[np.ndarray, "*target"], turns: Turns) -> Shaped[np.ndarray, "*source"]:
@@ -141,7 +142,7 @@ def restore_array(array: Shaped[np.ndarray, "*target"], turns: Turns) -> Shaped[
     flipped = tuple(lead + target for target, (_, flip) in enumerate(turns) if flip)
     back = np.argsort([source for source, _ in turns])
     unflipped = np.flip(array, flipped)
-    return np.ascontiguousarray(np.transpose(unflipped, [*range(lead), *(lead + int(target) for target in back)]))
+    return in_c_order(np.transpose(unflipped, [*range(lead), *(lead + int(target) for target in back)]))
 
 
 def _leading_axes(array: Shaped[np.ndarray, "*axes"]) -> int:

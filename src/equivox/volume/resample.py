@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from equivox.volume.grid import Grid
+from equivox.volume.memory_order import in_c_order
 from equivox.volume.volume import Volume
 
 Order = Literal[0, 1, 3]
@@ -106,7 +107,7 @@ def resize_labels(labels: Integer[np.ndarray, "i j k"], shape: tuple[int, int, i
     """
     if labels.shape == shape:
         return labels
-    source = torch.from_numpy(np.require(labels, requirements=["C", "W"]))
+    source = torch.from_numpy(in_c_order(labels))
     corners = [_corners(side, new) for side, new in zip(labels.shape, shape, strict=True)]
     low = high = source
     for axis, (left, right, _) in enumerate(corners):
@@ -234,7 +235,7 @@ def _at_aligned_positions(
     for axis in sorted(range(3), key=lambda axis: shape[axes[axis]] / sides[axis]):
         positions = matrix[axis, axes[axis]] * np.arange(shape[axes[axis]]) + matrix[axis, 3]
         image = _along_axis(image, axis + 1, positions, order)
-    return np.ascontiguousarray(np.transpose(image.numpy(), (0, *(1 + axes.index(axis) for axis in range(3)))))
+    return in_c_order(np.transpose(image.numpy(), (0, *(1 + axes.index(axis) for axis in range(3)))))
 
 
 def _inside(
@@ -251,7 +252,7 @@ def _inside(
 
 def _tensor(array: np.ndarray) -> Tensor:
     """Share the memory where that is float32, in order, and writable, as torch wants it."""
-    return torch.from_numpy(np.require(array, dtype=np.float32, requirements=["C", "W"]))
+    return torch.from_numpy(in_c_order(array, np.float32))
 
 
 def _interpolate_linear(image: Tensor, shape: tuple[int, int, int]) -> Tensor:
