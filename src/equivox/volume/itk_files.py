@@ -12,8 +12,8 @@ from jaxtyping import Float, Shaped
 
 from equivox.errors import InputError
 from equivox.volume.grid import Grid
-from equivox.volume.orientation import swap_lps_ras
 from equivox.volume.memory_order import in_c_order
+from equivox.volume.orientation import swap_lps_ras
 from equivox.volume.placement import Placement
 
 _SHEAR = 1e-4  # of a direction cosine; rounded headers are off by less
