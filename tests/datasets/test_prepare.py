@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from equivox.datasets.plan import IntensityPlan, PreprocessingPlan, TransformOptions
 from equivox.datasets.prepare import PreparedGeometry, prepare_case
@@ -121,6 +122,19 @@ def test_a_channel_on_another_grid_is_refused_unless_the_plan_says_otherwise(tmp
     declared = {"ct": "same_grid", "pet": "resample_to_reference"}
     prepared = prepare_case(files, None, {}, plan(**both, resample_channels=declared))
     np.testing.assert_allclose(prepared.image[1], 2.0, atol=1e-5)
+
+
+def test_a_grey_picture_in_three_channels_is_grey_and_colours_are_refused(tmp_path) -> None:
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+    picture = np.stack([grey, grey, grey], axis=-1)
+    picture[0, 7, 2] += 2  # as a JPEG rounds
+    Image.fromarray(picture).save(tmp_path / "grey.png")
+    prepared = prepare_case({"ct": tmp_path / "grey.png"}, None, {}, plan(crop="none"))
+    np.testing.assert_allclose(prepared.image[0, :, :, 0].max(), 235, atol=1)
+    picture[3, 3] = 200, 20, 20
+    Image.fromarray(picture).save(tmp_path / "red.png")
+    with pytest.raises(InputError, match=r"red\.png: expected a grey image, got colours; .* modality RGB"):
+        prepare_case({"ct": tmp_path / "red.png"}, None, {}, plan(crop="none"))
 
 
 def test_a_missing_channel_is_named(tmp_path, ramp) -> None:

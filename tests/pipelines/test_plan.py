@@ -11,7 +11,7 @@ from equivox.datasets.cohort import load_cohort
 from equivox.datasets.plan import load_plan
 from equivox.datasets.sizing import estimate_memory_mib, network_strides, size_network
 from equivox.errors import InputError
-from equivox.pipelines.plan import make_plan, plan_cohort
+from equivox.pipelines.plan import make_plan, plan_cohort, warn_of_test_cases
 
 
 def cohort_folder(tmp_path, cases, modalities=None, **config):
@@ -68,6 +68,43 @@ def test_test_cases_are_not_looked_at(tmp_path) -> None:
     assert plan.measured["cases"] == 1
 
 
+def test_no_scan_of_a_test_patient_is_looked_at_also_one_that_the_split_leaves_out(tmp_path) -> None:
+    folder = cohort_folder(tmp_path, [scan(value=100.0), scan(value=200.0), scan(value=300.0)])
+    table = (folder / "cohort.csv").read_text().replace("patient2", "patient1")
+    (folder / "cohort.csv").write_text(table)
+    (folder / "split.csv").write_text("case_id,patient_id,fold\ncase0,patient0,0\ncase1,patient1,test\n")
+    plan = plan_cohort(load_cohort(folder))
+    assert plan.measured["cases"] == 1
+    assert plan.preprocessing.intensity["ct"].mean == pytest.approx(100, abs=0.2)
+
+
+def test_a_plan_that_is_older_than_the_split_is_noticed(tmp_path, caplog) -> None:
+    folder = cohort_folder(tmp_path, [scan(value=100.0), scan(value=200.0)])
+    cohort = load_cohort(folder)
+    old = plan_cohort(cohort)
+    warn_of_test_cases(cohort, old)
+    assert not caplog.messages
+    (folder / "split.csv").write_text("case_id,patient_id,fold\ncase0,patient0,0\ncase1,patient1,test\n")
+    warn_of_test_cases(cohort, old)
+    (message,) = caplog.messages
+    assert "measured with 1 of them (it is older than the split)" in message
+    warn_of_test_cases(cohort, plan_cohort(cohort))
+    assert len(caplog.messages) == 1
+
+
+def test_another_orientation_is_measured_along_its_own_axes(tmp_path) -> None:
+    folder = cohort_folder(tmp_path, [scan((64, 48, 20), (1.0, 2.0, 5.0))])
+    plan = plan_cohort(load_cohort(folder), overrides=["preprocessing.orientation=SAR"])
+    # Superior, anterior, right: the file's third, second and first axis.
+    assert plan.preprocessing.spacing_mm == (5.0, 2.0, 1.0)
+    assert plan.measured["shape"]["median"] == [20, 48, 64]
+    assert plan.networks["2d"].slice_axis == 0
+    text = (folder / "plan.yaml").read_text().replace("  orientation: SAR", "  orientation: RAS", 1)
+    (folder / "plan.yaml").write_text(text)
+    with pytest.raises(InputError, match="expected SAR, along which the voxel sizes and patches were measured"):
+        load_plan(folder)
+
+
 def test_the_target_spacing_is_the_median(tmp_path) -> None:
     cases = [scan(spacing=(0.8, 0.9, 2.0)), scan(spacing=(1.0, 1.1, 2.5)), scan(spacing=(1.5, 1.2, 3.0))]
     assert make_plan(load_cohort(cohort_folder(tmp_path, cases))).preprocessing.spacing_mm == (1.0, 1.1, 2.5)
@@ -98,6 +135,7 @@ def test_the_grid_of_every_channel_is_declared(tmp_path) -> None:
     nib.save(nib.Nifti1Image(pet, np.diag([4.0, 4.0, 6.0, 1.0])), folder / "0_pet.nii")
     plan = make_plan(load_cohort(folder))
     assert plan.preprocessing.resample_channels == {"ct": "same_grid", "pet": "resample_to_reference"}
+    assert plan.measured["cases_with_a_grid_of_their_own"] == {"ct": 0, "pet": 1}
     assert plan.preprocessing.intensity["pet"].scheme == "keep"
     assert plan.preprocessing.intensity["pet"].std is not None
 

@@ -56,8 +56,8 @@ def _show(made: "Plan") -> None:
     unit = "" if made.nominal_spacing else " mm"
     spacing = " x ".join("own" if side is None else f"{side:g}{unit}" for side in made.preprocessing.spacing_mm)
     console.print(f"voxel size: {spacing}")
+    own_grids = made.measured["cases_with_a_grid_of_their_own"]
     for channel, intensity in made.preprocessing.intensity.items():
         values = ", ".join(f"{key} {value:g}" for key, value in intensity if isinstance(value, float))
-        grid = made.preprocessing.resample_channels[channel]
-        moved = "; resampled onto the first channel's grid" if grid == "resample_to_reference" else ""
+        moved = "; resampled onto the first channel's grid" if own_grids.get(channel) else ""
         console.print(f"{channel}: {intensity.scheme}{f' ({values})' if values else ''}{moved}", highlight=False)

@@ -143,6 +143,18 @@ class Plan(Options):
     networks: dict[Literal["2d", "3d"], NetworkPlan]
     measured: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _was_measured_as_it_is_turned(self) -> "Plan":
+        wanted = self.preprocessing.orientation
+        if self.measured.get("orientation", wanted) != wanted:
+            msg = (
+                f"preprocessing.orientation: expected {self.measured['orientation']}, along which the voxel sizes and "
+                f"patches were measured, got {wanted}; measure anew: "
+                f"'equivox plan --set preprocessing.orientation={wanted}'"
+            )
+            raise ValueError(msg)
+        return self
+
     def mirror_axes(self, network: NetworkPlan) -> tuple[int, ...]:
         """Return the network's axes that an image may be mirrored along, in training and in prediction.
 

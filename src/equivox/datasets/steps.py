@@ -26,6 +26,7 @@ LABEL = "label"
 GEOMETRY = "geometry"
 
 _LARGEST_TABLE = 1 << 20
+_GREY = 0.02  # of the largest value: by so much the three channels of a grey JPEG may differ
 
 
 class ReadVolumes(MapTransform):  # type: ignore[misc]
@@ -319,7 +320,7 @@ def _require_same_grid(reference: Grid, grid: Grid, file: str, reference_name: s
         return
     msg = (
         f"{file}: expected the grid of {reference_name} (shape {reference.shape}), got {got}; "
-        "bring it onto that grid (a new 'equivox plan' does so for channels), or see 'equivox cohort check'"
+        "bring it onto that grid, or see 'equivox cohort check' (channels: resample_channels in the plan)"
     )
     raise InputError(msg)
 
@@ -332,12 +333,21 @@ def _with_components(array: np.ndarray, count: int, file: str) -> np.ndarray:
     if have == 1:
         return np.repeat(array, count, axis=0)
     if count == 1 and have in (3, 4):
-        grey: np.ndarray = array[:3].mean(axis=0, keepdims=True, dtype=np.float32)
-        return grey
+        return _grey(array[:3], file)
     if count == 3 and have == 4:
         return array[:3]
     msg = f"{file}: expected {count} components a voxel, got {have}; convert the file"
     raise InputError(msg)
+
+
+def _grey(colours: np.ndarray, file: str) -> np.ndarray:
+    """Return the one channel of a picture that is grey although it was saved in three."""
+    spread = float((colours.max(axis=0).astype(np.float64) - colours.min(axis=0)).max(initial=0))
+    if spread > _GREY * float(np.abs(colours).max(initial=0)):
+        msg = f"{file}: expected a grey image, got colours; give the channel the modality RGB in cohort.yaml"
+        raise InputError(msg)
+    grey: np.ndarray = colours.mean(axis=0, keepdims=True, dtype=np.float32)
+    return grey
 
 
 def _resized_affine(affine: np.ndarray, shape: Sequence[int], new_shape: Sequence[int]) -> np.ndarray:

@@ -22,7 +22,15 @@ from equivox.options import override_options
 from equivox.parallel import map_cases
 from equivox.volume.resample import resized_shape
 
-__all__ = ["cases_for_testing", "default_memory_gib", "load_plan", "make_plan", "plan_cohort", "write_plan"]
+__all__ = [
+    "cases_for_testing",
+    "default_memory_gib",
+    "load_plan",
+    "make_plan",
+    "plan_cohort",
+    "warn_of_test_cases",
+    "write_plan",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +40,8 @@ LARGEST_PICTURE = 512
 """2D pictures without a voxel size are brought to a longer side of at most this many voxels."""
 COARSE_RATIO = 3.0
 """A scan whose thickest axis is over 3 times its finest is anisotropic (nnU-Net's threshold)."""
-_ORIENTATION = "RAS"
+TEST_CASES = "test_cases_not_looked_at"
+"""Entry of a plan's `measured`: how many cases of the cohort were left out."""
 _MOST_DEFAULT_GIB = 8.0
 _SEAL = "# Written by 'equivox plan'; seal of what follows: "
 
@@ -44,7 +53,7 @@ _COMMENTS = {
     "preprocessing": "From files to prepared scans, in this order: turn, crop, scale values, resample.\n"
     "A change here makes 'equivox preprocess' prepare the cases anew.",
     "networks": "The size of the network and of what it sees at once. memory_mib: estimated peak of a training step.",
-    "measured": "What the choices above rest on; for the reader, nothing reads it.",
+    "measured": "What the choices above rest on.",
 }
 
 
@@ -71,8 +80,10 @@ def make_plan(
     config = cohort.config
     components = {name: 3 for name, channel in config.channels.items() if channel.modality == "RGB"}
     cases = [case for case in cohort.cases if case.case_id not in set(left_out)]
+    # Voxel sizes, patches and the axis of the slices are measured along the turned axes.
+    orientation = _orientation(cohort, overrides)
     tasks = [
-        MeasureTask(case.case_id, case.images, case.label, config.label_indices, components, _ORIENTATION)
+        MeasureTask(case.case_id, case.images, case.label, config.label_indices, components, orientation)
         for case in cases
     ]
     measures = _measure(tasks, workers)
@@ -85,7 +96,7 @@ def make_plan(
         classes=dict(config.classes),
         nominal_spacing=config.nominal_spacing,
         left_right_pairs=config.left_right_pairs,
-        preprocessing=_plan_preprocessing(cohort, measures, components),
+        preprocessing=_plan_preprocessing(cohort, measures, components, orientation),
         networks={},
     )
     early = [assignment for assignment in overrides if assignment.strip().startswith("preprocessing.")]
@@ -98,7 +109,7 @@ def make_plan(
     plan = draft.model_copy(
         update={
             "networks": networks,
-            "measured": {**measured, "test_cases_not_looked_at": len(left_out), "memory_gib": budget},
+            "measured": {**measured, TEST_CASES: len(left_out), "memory_gib": budget},
         }
     )
     return override_options(plan, [assignment for assignment in overrides if assignment not in early])
@@ -131,19 +142,34 @@ def plan_cohort(
         InputError: If the plan there was edited, or a case cannot be measured.
     """
     refuse_edited(cohort.folder / PLAN_NAME, overwrite=overwrite)
-    left_out = cases_for_testing(cohort.folder)
+    left_out = cases_for_testing(cohort)
     plan = make_plan(cohort, workers=workers, memory_gib=memory_gib, left_out=left_out, overrides=overrides)
     write_plan(plan, cohort.folder / PLAN_NAME)
     return plan
 
 
-def cases_for_testing(folder: Path) -> list[str]:
-    """Return the cases that `split.csv` keeps for testing; none where there is no split."""
-    if not (folder / "split.csv").is_file():
+def cases_for_testing(cohort: Cohort) -> list[str]:
+    """Return all cases of the patients that `split.csv` keeps for testing; none where there is no split."""
+    if not (cohort.folder / "split.csv").is_file():
         return []
     from equivox.datasets.split import load_split
 
-    return [case_id for case_id, fold in load_split(folder).items() if fold == "test"]
+    split = load_split(cohort.folder)
+    patients = {case.patient_id for case in cohort.cases if split.get(case.case_id) == "test"}
+    return [case.case_id for case in cohort.cases if case.patient_id in patients]
+
+
+def warn_of_test_cases(cohort: Cohort, plan: Plan) -> None:
+    """Say so where a plan was measured on cases that are for testing now, as one is that is older than the split."""
+    looked_at = len(cases_for_testing(cohort)) - int(plan.measured.get(TEST_CASES, 0))
+    if looked_at > 0:
+        logger.warning(
+            "%s: expected a plan measured without the test cases, got one measured with %d of them (it is older than "
+            "the split); 'equivox plan %s' measures anew",
+            cohort.folder / PLAN_NAME,
+            looked_at,
+            cohort.folder,
+        )
 
 
 def write_plan(plan: Plan, path: Path) -> None:
@@ -208,18 +234,31 @@ def _measure(tasks: Sequence[MeasureTask], workers: int) -> list[CaseMeasures]:
     return measures
 
 
+def _orientation(cohort: Cohort, overrides: Sequence[str]) -> str:
+    """Return the axis codes that scans are to be turned to, before anything else of the plan is known."""
+    channels = tuple(cohort.config.channels)
+    draft = PreprocessingPlan(
+        channels=channels,
+        intensity=dict.fromkeys(channels, IntensityPlan(scheme="keep")),
+        resample_channels=dict.fromkeys(channels, "same_grid"),
+    )
+    wanted = [assignment.strip() for assignment in overrides]
+    own = [one.removeprefix("preprocessing.") for one in wanted if one.startswith("preprocessing.orientation=")]
+    return override_options(draft, own).orientation
+
+
 def _plan_preprocessing(
-    cohort: Cohort, measures: Sequence[CaseMeasures], components: dict[str, int]
+    cohort: Cohort, measures: Sequence[CaseMeasures], components: dict[str, int], orientation: str
 ) -> PreprocessingPlan:
     channels = cohort.config.channels
     return PreprocessingPlan(
         channels=tuple(channels),
-        orientation=_ORIENTATION,
+        orientation=orientation,
         spacing_mm=_target_spacing(measures, nominal=cohort.config.nominal_spacing),
         intensity={name: _intensity(channel.modality, name, measures) for name, channel in channels.items()},
+        # Also where every scan measured has one grid: those of the test set were not looked at.
         resample_channels={
-            name: "resample_to_reference" if any(case.channels[name].own_grid for case in measures) else "same_grid"
-            for name in channels
+            name: "resample_to_reference" if place else "same_grid" for place, name in enumerate(channels)
         },
         components=components,
     )
@@ -347,10 +386,14 @@ def _summary(cohort: Cohort, measures: Sequence[CaseMeasures], preprocessing: Pr
     prepared, _ = _median_prepared(preprocessing, measures)
     return {
         "cases": len(measures),
+        "orientation": preprocessing.orientation,
         "shape": {name: _whole(row) for name, row in _spread(shapes).items()},
         "spacing_mm": {name: [float(f"{step:.4g}") for step in row] for name, row in _spread(spacings).items()},
         "share_left_by_crop": float(np.round(np.median(cropped.prod(axis=1) / shapes.prod(axis=1)), 3)),
         "median_prepared_shape": _whole(prepared),
+        "cases_with_a_grid_of_their_own": {
+            name: sum(case.channels[name].own_grid for case in measures) for name in cohort.config.channels
+        },
         "modalities": {name: channel.modality for name, channel in cohort.config.channels.items()},
         "classes": classes,
     }

@@ -15,7 +15,7 @@ from equivox.errors import InputError
 from equivox.models.catalog import build_network
 from equivox.models.layout import with_channels_last
 from equivox.options import parse_options
-from equivox.pipelines.plan import plan_cohort
+from equivox.pipelines.plan import plan_cohort, warn_of_test_cases
 from equivox.pipelines.preprocess import STORE_NAME, preprocess
 from equivox.pipelines.run_folder import MANIFEST, PLAN, SPLIT, network_plan
 from equivox.pipelines.training.batches import PatchRecipe
@@ -181,7 +181,10 @@ def _planned(cohort: Cohort, workers: int, world: World) -> Plan:
     if world.leads and not (cohort.folder / PLAN).is_file():
         logger.info("%s has no plan yet; it is made now.", cohort.folder)
         plan_cohort(cohort, workers=workers)
-    return Plan.model_validate(world.from_leader(load_plan(cohort.folder).model_dump() if world.leads else None))
+    plan = Plan.model_validate(world.from_leader(load_plan(cohort.folder).model_dump() if world.leads else None))
+    if world.leads:
+        warn_of_test_cases(cohort, plan)
+    return plan
 
 
 def _prepared(cohort: Cohort, plan: Plan, workers: int, world: World) -> dict[str, str]:
