@@ -91,7 +91,8 @@ class JoinChannels(Transform):  # type: ignore[misc]
             GEOMETRY: {"source_shape": reference.shape, "source_affine": reference.affine},
         }
         if LABEL in data:
-            _require_same_grid(reference, _grid(data[LABEL]), _file(data[LABEL]), _file(scans[0]))
+            remedy = "bring it onto that grid, or see 'equivox cohort check'"
+            _require_same_grid(reference, _grid(data[LABEL]), _file(data[LABEL]), _file(scans[0]), remedy)
             joined[LABEL] = data[LABEL]
         return joined
 
@@ -104,7 +105,8 @@ class JoinChannels(Transform):  # type: ignore[misc]
             clipped: np.ndarray = np.clip(moved.array, array.min(), array.max())
             return clipped
         first = self.plan.channels[0]
-        _require_same_grid(reference, grid, _file(scan), f"channel '{first}'")
+        remedy = f"let the plan resample it (preprocessing.resample_channels.{name}: resample_to_reference)"
+        _require_same_grid(reference, grid, _file(scan), f"channel '{first}'", remedy)
         return array
 
 
@@ -311,17 +313,14 @@ def _file(scan: MetaTensor) -> str:
     return str(scan.meta.get("filename_or_obj", "the scan"))
 
 
-def _require_same_grid(reference: Grid, grid: Grid, file: str, reference_name: str) -> None:
+def _require_same_grid(reference: Grid, grid: Grid, file: str, reference_name: str, remedy: str) -> None:
     if grid.shape != reference.shape:
         got = f"shape {grid.shape}"
     elif not grid.matches(reference):
         got = f"one that lies {reference.distance_mm(grid):.3g} mm off"
     else:
         return
-    msg = (
-        f"{file}: expected the grid of {reference_name} (shape {reference.shape}), got {got}; "
-        "bring it onto that grid, or see 'equivox cohort check' (channels: resample_channels in the plan)"
-    )
+    msg = f"{file}: expected the grid of {reference_name} (shape {reference.shape}), got {got}; {remedy}"
     raise InputError(msg)
 
 
