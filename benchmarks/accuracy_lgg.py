@@ -1,16 +1,17 @@
 """Accuracy on 18 real glioma patients against nnU-Net 2.8, every patient out of fold, differences paired by patient.
 
-    python benchmarks/accuracy_lgg.py DATA WORK [--steps 200] [--minutes 4] [--batch-size 4]
+    python benchmarks/accuracy_lgg.py DATA WORK [--steps 200] [--minutes 4] [--batch-size 4] [--device cuda] [--jobs 5]
 
 DATA is the folder `lgg_kaggle3m` (`nifti/<case>/<case>_flair.nii.gz`, `..._mask.nii.gz`); WORK keeps every stage, so
 that an interrupted run goes on. Three rows:
 
 (i)   the same network (nnU-Net's 2D plan, its patch, one batch size for both) and the same number of steps in nnU-Net
-      and in our loop, nnU-Net's optimizer, both schedules rescaled to that number, float32: what the data path does;
+      and in our loop, nnU-Net's optimizer, both schedules rescaled to that number: what the data path does. Float32
+      on a processor; on a graphics card nnU-Net knows only float16 autocast, and ours then runs in bfloat16;
 (ii)  each tool's own default at the same wall time of training, nnU-Net's schedule rescaled to fit;
 (iii) a location prior (the mean mask of the training patients, thresholded there) as the floor.
 
-Row (ii) alone says little: it depends on the machine.
+Row (ii) alone says little: it depends on the machine. `--minutes 0` leaves it out.
 """
 
 import argparse
@@ -20,18 +21,19 @@ import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import yaml
-from machine import RESULTS, describe_machine, machine_line
+from machine import RESULTS, describe_machine, machine_line, result_name
 
 from equivox.metrics.bootstrap import mean_interval
 
 FOLDS = 5
-BIN = Path(sys.executable).parent
 
 
 def main() -> None:
@@ -42,37 +44,34 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--batch-size", type=int, default=4, help="of row (i), for both tools")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="of nnU-Net's folds, how many at once in row (i)")
     options = parser.parse_args()
     data, work = options.data.resolve(), options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     masks = reference_masks(data, work)
     folds = {case: index % FOLDS for index, case in enumerate(sorted(masks))}
 
+    dice = {}
     # Row (i)
-    same = nnunet(
-        work / "nnunet_same", data, masks, folds, batch=options.batch_size, arguments=["--steps", str(options.steps)]
-    )
+    peer = Peer(work / "nnunet_same", data, masks, folds, options.device)
+    peer.prepare(options.batch_size)
+    same = peer.train(["--steps", str(options.steps)], options.jobs)
     plans = json.loads((work / "nnunet_same" / "nnunet_plans.json").read_text())["configurations"]["2d"]
-    ours_same = ours(work, data, folds, "same", same_network_settings(plans, options.steps), plans)
-    # Row (ii)
-    default = nnunet(
-        work / "nnunet_default", data, masks, folds, batch=None, arguments=["--minutes", str(options.minutes)]
-    )
-    ours_default = ours(
-        work, data, folds, "default", ["--model", "unetpp", "--max-minutes", str(FOLDS * options.minutes)], None
-    )
-    prior = location_prior(masks, folds)
-
-    dice = pd.DataFrame(
-        {
-            "(i) same network, nnU-Net": dice_of(same, masks),
-            "(i) same network, Equivox": dice_of(ours_same, masks),
-            "(ii) default, nnU-Net": dice_of(default, masks),
-            "(ii) default, Equivox": dice_of(ours_default, masks),
-            "(iii) location prior": prior,
-        }
-    )
-    report(dice, work, options)
+    settings = [*same_network_settings(plans, options), "--set", f"device={options.device}"]
+    ours_same = ours(work, data, folds, "same", settings, plans)
+    dice["(i) same network, nnU-Net"] = dice_of(same, masks)
+    dice["(i) same network, Equivox"] = dice_of(ours_same, masks)
+    if options.minutes:
+        peer = Peer(work / "nnunet_default", data, masks, folds, options.device)
+        peer.prepare(None)
+        default = peer.train(["--minutes", str(options.minutes)], 1)
+        settings = ["--model", "unetpp", "--max-minutes", str(FOLDS * options.minutes)]
+        settings += ["--set", f"device={options.device}"]
+        dice["(ii) default, nnU-Net"] = dice_of(default, masks)
+        dice["(ii) default, Equivox"] = dice_of(ours(work, data, folds, "default", settings, None), masks)
+    dice["(iii) location prior"] = location_prior(masks, folds)
+    report(pd.DataFrame(dice), work, options)
 
 
 def reference_masks(data: Path, work: Path) -> dict[str, Path]:
@@ -89,38 +88,61 @@ def reference_masks(data: Path, work: Path) -> dict[str, Path]:
     return masks
 
 
-def nnunet(
-    work: Path, data: Path, masks: dict[str, Path], folds: dict[str, int], *, batch: int | None, arguments: list[str]
-) -> Path:
-    """Train and predict every fold with nnU-Net; return the folder of its predictions."""
-    work.mkdir(exist_ok=True)
-    request = {
-        "channels": ["flair"],
-        "labels": {"background": 0, "tumour": 1},
-        "batch_size": batch,
-        "cases": {
-            case: {"images": [str(data / "nifti" / case / f"{case}_flair.nii.gz")], "label": str(mask)}
-            for case, mask in masks.items()
-        },
-        "splits": [
-            {"train": [c for c, k in folds.items() if k != fold], "val": [c for c, k in folds.items() if k == fold]}
-            for fold in range(FOLDS)
-        ],
-    }
-    (work / "request.json").write_text(json.dumps(request))
-    peer = [sys.executable, str(Path(__file__).with_name("nnunet_peer.py"))]
-    if not (work / "prepare.json").exists():
-        run([*peer, "prepare", str(work)], work / "prepare.log")
-    for fold in range(FOLDS):
-        if not (work / f"nnunet_fold_{fold}.json").exists():
-            run([*peer, "train", str(work), "--fold", str(fold), *arguments], work / f"train_{fold}.log")
-    return work / "predictions_nnunet"
+@dataclass(frozen=True)
+class Peer:
+    """nnU-Net in a folder of its own, each step of it a process of its own."""
+
+    work: Path
+    data: Path
+    masks: dict[str, Path]
+    folds: dict[str, int]
+    device: str
+
+    @property
+    def command(self) -> list[str]:
+        """The script that speaks to nnU-Net."""
+        return [sys.executable, str(Path(__file__).with_name("nnunet_peer.py"))]
+
+    def prepare(self, batch: int | None) -> None:
+        """Plan and preprocess, with a batch size of ours where one is given."""
+        self.work.mkdir(exist_ok=True)
+        request = {
+            "channels": ["flair"],
+            "labels": {"background": 0, "tumour": 1},
+            "batch_size": batch,
+            "cases": {
+                case: {"images": [str(self.data / "nifti" / case / f"{case}_flair.nii.gz")], "label": str(mask)}
+                for case, mask in self.masks.items()
+            },
+            "splits": [
+                {
+                    "train": [case for case, own in self.folds.items() if own != fold],
+                    "val": [case for case, own in self.folds.items() if own == fold],
+                }
+                for fold in range(FOLDS)
+            ],
+        }
+        (self.work / "request.json").write_text(json.dumps(request))
+        if not (self.work / "prepare.json").exists():
+            run([*self.command, "prepare", str(self.work)], self.work / "prepare.log")
+
+    def train(self, arguments: list[str], jobs: int) -> Path:
+        """Train and predict every fold, `jobs` at a time; return the folder of the predictions."""
+
+        def train_fold(fold: int) -> None:
+            if not (self.work / f"nnunet_fold_{fold}.json").exists():
+                command = [*self.command, "train", str(self.work), "--fold", str(fold), "--device", self.device]
+                run([*command, *arguments], self.work / f"train_{fold}.log")
+
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(train_fold, range(FOLDS)))
+        return self.work / "predictions_nnunet"
 
 
-def same_network_settings(plans: dict, steps: int) -> list[str]:
+def same_network_settings(plans: dict, options: argparse.Namespace) -> list[str]:
     """Return our options for nnU-Net's network, optimizer and schedule."""
     assignments = {
-        "steps": steps,
+        "steps": options.steps,
         "batch_size": plans["batch_size"],
         "optimizer.name": "sgd",
         "optimizer.lr": 0.01,
@@ -128,7 +150,7 @@ def same_network_settings(plans: dict, steps: int) -> list[str]:
         "optimizer.weight_decay": 3e-5,
         "schedule.name": "poly",
         "schedule.warmup_steps": 0,
-        "precision": "float32",
+        "precision": "float32" if options.device == "cpu" else "bfloat16",
         "ema.decay": 0,
         # The curve is for the eye alone; nnU-Net's one batch an epoch costs next to nothing.
         "validation.every_steps": 0,
@@ -228,14 +250,17 @@ def overlap(reference: np.ndarray, prediction: np.ndarray) -> float:
 
 def report(dice: pd.DataFrame, work: Path, options: argparse.Namespace) -> None:
     """Print the table and write it to the results."""
-    machine = describe_machine("monai", "nnunetv2")
+    machine = describe_machine("monai", "nnunetv2", device=options.device)
+    precision = "float32" if options.device == "cpu" else "float16 autocast in nnU-Net, bfloat16 in ours"
+    shown = f"Row (i): {options.steps} steps, batch {options.batch_size}, {precision}."
+    if options.minutes:
+        shown += f" Row (ii): {options.minutes:g} minutes a fold."
     lines = [
         "# Accuracy on LGG (18 patients, five folds, every patient out of fold)",
         "",
         machine_line(machine),
         "",
-        f"Row (i): {options.steps} steps, batch {options.batch_size}, float32. "
-        f"Row (ii): {options.minutes:g} minutes a fold.",
+        shown,
         "",
         "| row | mean Dice (95 % bootstrap-t) | median |",
         "|---|---|---|",
@@ -243,7 +268,7 @@ def report(dice: pd.DataFrame, work: Path, options: argparse.Namespace) -> None:
     for name, values in dice.items():
         lines.append(f"| {name} | {values.mean():.3f} {interval_text(values)} | {values.median():.3f} |")
     lines += ["", "| paired difference | mean (95 % bootstrap-t) | patients better / worse |", "|---|---|---|"]
-    for row in ("(i) same network", "(ii) default"):
+    for row in ("(i) same network", "(ii) default") if options.minutes else ("(i) same network",):
         difference = dice[f"{row}, Equivox"] - dice[f"{row}, nnU-Net"]
         counts = f"{(difference > 0).sum()} / {(difference < 0).sum()}"
         lines.append(f"| {row}: Equivox - nnU-Net | {difference.mean():+.3f} {interval_text(difference)} | {counts} |")
@@ -252,14 +277,15 @@ def report(dice: pd.DataFrame, work: Path, options: argparse.Namespace) -> None:
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "accuracy_lgg.md").write_text(text)
+    name = result_name("accuracy_lgg", options.device)
+    (RESULTS / f"{name}.md").write_text(text)
     summary = {
         "machine": machine,
         "dice": dice.to_dict(),
         "records": records,
         "settings": vars(options) | {"data": "", "work": ""},
     }
-    (RESULTS / "accuracy_lgg.json").write_text(json.dumps(summary, indent=2))
+    (RESULTS / f"{name}.json").write_text(json.dumps(summary, indent=2))
 
 
 def interval_text(values: pd.Series) -> str:
@@ -270,7 +296,7 @@ def interval_text(values: pd.Series) -> str:
 
 def equivox(*arguments: str, log: Path) -> None:
     """Run one of our commands."""
-    run([str(BIN / "equivox"), *arguments], log)
+    run([sys.executable, "-m", "equivox", *arguments], log)
 
 
 def run(command: list[str], log: Path) -> None:

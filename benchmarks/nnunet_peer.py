@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--name", default="nnunet")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     work: Path = options.work.resolve()
     for variable in ("raw", "preprocessed", "results"):
@@ -42,7 +43,7 @@ def main() -> None:
     if options.step == "prepare":
         prepare(work, request)
     else:
-        train(work, request, options.fold, options.steps, options.minutes, options.name)
+        train(work, request, options)
 
 
 def prepare(work: Path, request: dict) -> None:
@@ -79,21 +80,22 @@ def prepare(work: Path, request: dict) -> None:
     (work / "prepare.json").write_text(json.dumps({"wall_s": time.perf_counter() - start}))
 
 
-def train(work: Path, request: dict, fold: int, steps: int | None, minutes: float | None, name: str) -> None:
+def train(work: Path, request: dict, options: argparse.Namespace) -> None:
     """Train one fold for a number of steps or minutes, then predict its validation cases."""
+    fold, steps, minutes, name, device = options.fold, options.steps, options.minutes, options.name, options.device
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     torch.manual_seed(fold)
     started = time.perf_counter()
-    trainer = _trainer(work, fold)
+    trainer = _trainer(work, fold, device)
     if steps is None:
         if minutes is None:
             msg = "give --steps or --minutes"
             raise SystemExit(msg)
         steps = _steps_that_fit(trainer, minutes)
-        trainer = _trainer(work, fold)
+        trainer = _trainer(work, fold, device)
     trainer.num_iterations_per_epoch = max(1, min(10, steps))
     trainer.num_epochs = max(1, round(steps / trainer.num_iterations_per_epoch))
     trainer.num_val_iterations_per_epoch = 1
@@ -112,7 +114,7 @@ def train(work: Path, request: dict, fold: int, steps: int | None, minutes: floa
     trained = time.perf_counter()
 
     predictor = nnUNetPredictor(
-        use_mirroring=True, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+        use_mirroring=True, perform_everything_on_device=device == "cuda", device=torch.device(device), allow_tqdm=False
     )
     trainer.set_deep_supervision_enabled(False)
     predictor.manual_initialization(
@@ -139,14 +141,14 @@ def train(work: Path, request: dict, fold: int, steps: int | None, minutes: floa
     (work / f"{name}_fold_{fold}.json").write_text(json.dumps(record, indent=2))
 
 
-def _trainer(work: Path, fold: int):  # noqa: ANN202 - a class of nnU-Net's
+def _trainer(work: Path, fold: int, device: str = "cpu"):  # noqa: ANN202 - a class of nnU-Net's
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     plans = json.loads((work / "nnunet_plans.json").read_text())
     plans["continue_training"] = False
     dataset = json.loads((work / "nnunet" / "raw" / DATASET / "dataset.json").read_text())
-    return nnUNetTrainer(plans, "2d", fold, dataset, torch.device("cpu"))
+    return nnUNetTrainer(plans, "2d", fold, dataset, torch.device(device))
 
 
 def _steps_that_fit(trainer, minutes: float) -> int:  # noqa: ANN001 - a class of nnU-Net's

@@ -1,12 +1,14 @@
 """Sliding window and export against MONAI's and nnU-Net's: time, CPU time, peak memory, agreement; in one run.
 
     python benchmarks/predict.py [--small] [--run RUN --cohort COHORT [--cases 4]] [--only export|inference]
+    python benchmarks/predict.py --only inference --device cuda
 
 Export: the same float32 probabilities of 16 classes, 150x256x256, to a label map of 300x512x512, by nnU-Net's own
 function with its default resampling and with its `resample_torch`, and by ours. Inference: the same network, patches,
 overlap and Gaussian over the same prepared scans, by MONAI's `sliding_window_inference`, nnU-Net's predictor and ours,
 float32 against float32; bfloat16 is a line of its own. With `--run` and `--cohort` it is a trained run on cases that it
-was not trained on; without, networks fitted here to made-up scans.
+was not trained on; without, networks fitted here to made-up scans. On a graphics card nnU-Net knows only float16
+autocast, and float32 is exact float32 for all (no TensorFloat-32); the peak is then the card's.
 
 Every line is measured in a process of its own, which imports nothing but what it needs, so that its peak memory is its
 own. Start-up is not in the times.
@@ -21,13 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from machine import RESULTS, describe_machine, machine_line
+from machine import RESULTS, describe_machine, machine_line, result_name
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--cohort", type=Path, help="the cohort that it was trained on")
     parser.add_argument("--cases", type=int, default=4, help="cases of the cohort to use")
     parser.add_argument("--repeats", type=int, default=3, help="of each inference; the fastest counts")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the inference")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for predict.json and predict.md")
     parser.add_argument("--line", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -55,7 +59,7 @@ def main() -> None:
         part, _, name = options.line.partition(":")
         print(json.dumps({"export": export_line, "inference": inference_line}[part](name, options.work, options)))
         return
-    facts = describe_machine("monai", "nnunetv2")
+    facts = describe_machine("monai", "nnunetv2", device=options.device)
     results: dict[str, Any] = {"machine": facts, "small": options.small, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -65,14 +69,16 @@ def main() -> None:
             results["inference"] = compare_inference(work, options)
     text = as_markdown(results)
     options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "predict.json").write_text(json.dumps(results, indent=2) + "\n")
-    (options.results / "predict.md").write_text(text)
+    name = result_name("predict", options.device)
+    (options.results / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n")
+    (options.results / f"{name}.md").write_text(text)
     print(text)
 
 
 def measure(line: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run one line in a process of its own."""
     command = [sys.executable, __file__, "--line", line, "--work", str(work), "--repeats", str(options.repeats)]
+    command += ["--device", options.device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{line} failed:\n{done.stderr}")
@@ -358,40 +364,49 @@ def inference_line(name: str, work: Path, options: argparse.Namespace) -> dict[s
     tool, _, precision = name.partition(" ")
     slide = {"equivox": slide_equivox, "monai": slide_monai, "nnunet": slide_nnunet}[tool]
     total = {"seconds": 0.0, "cpu_seconds": 0.0, "start_mib": peak_mib(), "peak_mib": 0.0}
+    if options.device == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        total["start_mib"] = 0.0
     for path in sorted(work.glob("case_*.npz")):
         image = np.load(path)["image"]
         tries = []
         for _ in range(options.repeats):
-            logits, found = timed(lambda image=image: slide(network, run, image, bfloat16=precision == "bfloat16"))
+            slided = partial(slide, network, run, image, options.device, bfloat16=precision == "bfloat16")
+            logits, found = timed(lambda slided=slided: slided().cpu())
             tries.append(found)
         best = min(tries, key=lambda one: one["seconds"])
         total["seconds"] += best["seconds"]
         total["cpu_seconds"] += best["cpu_seconds"]
         np.save(work / f"{name}_{path.stem}.npy", logits.argmax(0).numpy().astype(np.uint8))
         del logits
-    total["peak_mib"] = peak_mib()
+    total["peak_mib"] = peak_mib() if options.device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
     return total
 
 
-def slide_equivox(network: torch.nn.Module, run: "RunFolder", image: np.ndarray, *, bfloat16: bool) -> torch.Tensor:
+def slide_equivox(
+    network: torch.nn.Module, run: "RunFolder", image: np.ndarray, device: str, *, bfloat16: bool
+) -> torch.Tensor:
     """Ours, as `equivox predict` calls it."""
     from equivox.pipelines.prediction.sliding_window import ready_network, sliding_window_logits
 
     plan = run.network_plan
-    network = ready_network(network, plan, "cpu")
+    network = ready_network(network, plan, device)
     batch_size = 1 if plan.dimensions == 3 else 4
     classes = len(run.plan.classes) + 1
     return sliding_window_logits(network, image, plan, num_classes=classes, batch_size=batch_size, bfloat16=bfloat16)
 
 
-def slide_monai(network: torch.nn.Module, run: "RunFolder", image: np.ndarray, *, bfloat16: bool) -> torch.Tensor:
+def slide_monai(
+    network: torch.nn.Module, run: "RunFolder", image: np.ndarray, device: str, *, bfloat16: bool
+) -> torch.Tensor:
     """MONAI's, slice by slice where the network is 2D."""
     from monai.inferers import SlidingWindowInferer
 
     plan = run.network_plan
     slide = SlidingWindowInferer(plan.patch_size, sw_batch_size=1, overlap=0.5, mode="gaussian", sigma_scale=0.125)
-    tensor = torch.from_numpy(image)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    network = network.to(device)
+    tensor = torch.from_numpy(image).to(device)
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bfloat16):
         if plan.dimensions == 3:
             return slide(tensor[None], lambda patch: network(patch)[0])[0].float()
         slices = tensor.movedim(plan.slice_axis + 1, 0)
@@ -399,17 +414,22 @@ def slide_monai(network: torch.nn.Module, run: "RunFolder", image: np.ndarray, *
     return torch.stack(found, dim=plan.slice_axis + 1)
 
 
-def slide_nnunet(network: torch.nn.Module, run: "RunFolder", image: np.ndarray, *, bfloat16: bool) -> torch.Tensor:
-    """nnU-Net's predictor, which has no bfloat16 on a processor."""
+def slide_nnunet(
+    network: torch.nn.Module, run: "RunFolder", image: np.ndarray, device: str, *, bfloat16: bool
+) -> torch.Tensor:
+    """nnU-Net's predictor, which has no bfloat16, and on a graphics card no float32."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     if bfloat16:
-        raise SystemExit("nnU-Net has no bfloat16 on a processor")
+        raise SystemExit("nnU-Net has no bfloat16")
     plan = run.network_plan
     predictor = nnUNetPredictor(
-        use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+        use_mirroring=False,
+        perform_everything_on_device=device == "cuda",
+        device=torch.device(device),
+        allow_tqdm=False,
     )
-    predictor.network = FirstOutput(network)
+    predictor.network = FirstOutput(network).to(device)
     predictor.configuration_manager = SimpleNamespace(patch_size=plan.patch_size)
     predictor.label_manager = SimpleNamespace(num_segmentation_heads=len(run.plan.classes) + 1)
     # nnU-Net's 2D networks see slices of the first axis.
@@ -462,7 +482,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     if "export" in results:
         lines += export_table(results["export"])
     if "inference" in results:
-        lines += inference_table(results["inference"])
+        lines += inference_table(results["inference"], float16="graphics card" in results["machine"])
     return "\n".join(lines) + "\n"
 
 
@@ -482,8 +502,8 @@ def export_table(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, "", "Differences are to the argmax of torch's interpolation at full resolution.", ""]
 
 
-def inference_table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the table of sliding windows."""
+def inference_table(rows: list[dict[str, Any]], *, float16: bool) -> list[str]:
+    """Return the table of sliding windows; `float16` where nnU-Net's autocast was on."""
     lines = [
         "## Sliding window",
         "",
@@ -491,7 +511,9 @@ def inference_table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        name = row["name"] if "bfloat16" in row["name"] else f"{row['name']} float32"
+        name = row["name"]
+        if "bfloat16" not in name:
+            name += " float16" if float16 and name == "nnunet" else " float32"
         found = f"{row['worst_dice_to_ours']:.4f} | {row['largest_change_of_dice']:.4f}"
         lines.append(f"| {row['dims']} | {name} | {figures(row)} | {found} |")
     return [*lines, "", "Dice is the worst, and its change the largest, over cases and classes.", ""]

@@ -1,12 +1,16 @@
 """Time of a training step, data included: our loop against nnU-Net's trainer, same network, patch, batch and scans.
 
     python benchmarks/training_step.py DATA WORK [--cases 6] [--steps 8] [--rounds 3] [--batch-size 4] [--threads 2]
+    python benchmarks/training_step.py DATA WORK --device cuda --steps 200
 
 DATA is the folder `lgg_kaggle3m`; WORK keeps the prepared scans. Each figure is of a process of its own on the
 processor: nnU-Net 2.8 in float32 (it has no other way there), ours in float32, and ours with bfloat16 autocast, which
 is labelled so. The three take turns, so that another program's load falls on all of them. Patches are cut and augmented
 in the same process in both tools (no data workers). The network is nnU-Net's 2D plan; a step is: next batch, forward,
 loss, backward, clipping, update, and in ours the running mean of the weights.
+
+On a graphics card nnU-Net knows only float16 autocast, and each tool makes its patches in as many worker processes as
+it takes by itself; the steps before the clock starts use up what the workers made ahead.
 """
 
 import argparse
@@ -19,14 +23,11 @@ import sys
 import time
 from pathlib import Path
 
-from machine import RESULTS, describe_machine, machine_line
+from machine import RESULTS, describe_machine, machine_line, result_name
 
-WAYS = {
-    "nnU-Net, float32": ["nnunet"],
-    "Equivox, float32": ["equivox", "float32"],
-    "Equivox, bfloat16": ["equivox", "bfloat16"],
-}
-WARM_UP = 2
+OURS = {"Equivox, float32": ["equivox", "float32"], "Equivox, bfloat16": ["equivox", "bfloat16"]}
+WAYS = {"cpu": {"nnU-Net, float32": ["nnunet"], **OURS}, "cuda": {"nnU-Net, float16": ["nnunet"], **OURS}}
+WARM_UP = {"cpu": 2, "cuda": 60}
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--way", nargs="+", help="for the processes that this one starts")
     options = parser.parse_args()
     if options.way:
@@ -46,18 +48,19 @@ def main() -> None:
         return
     options.work.mkdir(parents=True, exist_ok=True)
     prepare(options)
-    results: dict[str, list[dict]] = {name: [] for name in WAYS}
+    results: dict[str, list[dict]] = {name: [] for name in WAYS[options.device]}
     for turn in range(options.rounds):
-        for name, way in WAYS.items():
+        for name, way in WAYS[options.device].items():
             results[name].append(in_a_process(options, way))
-            sys.stderr.write(f"round {turn + 1}, {name}: median {statistics.median(results[name][-1]['wall']):.2f} s\n")
+            sys.stderr.write(f"round {turn + 1}, {name}: median {statistics.median(results[name][-1]['wall']):.4f} s\n")
     report(results, options)
 
 
 def in_a_process(options: argparse.Namespace, way: list[str]) -> dict:
     """Run one way in a process of its own and return what it measured."""
     command = [sys.executable, __file__, str(options.data), str(options.work), "--steps", str(options.steps)]
-    command += ["--threads", str(options.threads), "--batch-size", str(options.batch_size), "--way", *way]
+    command += ["--threads", str(options.threads), "--batch-size", str(options.batch_size)]
+    command += ["--device", options.device, "--way", *way]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -133,17 +136,19 @@ def write_cohort(options: argparse.Namespace, cohort: Path) -> None:
 
 def nnunet_steps(options: argparse.Namespace) -> dict:
     """Time steps of nnU-Net's own trainer and loader."""
-    os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "false", "nnUNet_def_n_proc": "1"}
+    os.environ |= {"nnUNet_compile": "false", "nnUNet_def_n_proc": "1"}
+    if options.device == "cpu":
+        os.environ["nnUNet_n_proc_DA"] = "0"
     peer = options.work.resolve() / "nnunet"
     os.environ |= {f"nnUNet_{name}": str(peer / "nnunet" / name) for name in ("raw", "preprocessed", "results")}
     import torch
     from nnunet_peer import _trainer
 
     torch.set_num_threads(options.threads)
-    trainer = _trainer(peer, 0)
+    trainer = _trainer(peer, 0, options.device)
     trainer.initialize()
     trainer.on_train_start()
-    return timed(lambda _: trainer.train_step(next(trainer.dataloader_train)), options.steps)
+    return timed(lambda _: trainer.train_step(next(trainer.dataloader_train)), options)
 
 
 def equivox_steps(options: argparse.Namespace) -> dict:
@@ -158,25 +163,46 @@ def equivox_steps(options: argparse.Namespace) -> dict:
     torch.set_num_threads(options.threads)
     settings = ("optimizer.name=sgd", "steps=1000", f"precision={options.way[1]}", f"batch_size={options.batch_size}")
     request = Request(
-        options.work / "cohort", options.work / "run", model="plain_unet", dims="2d", overrides=settings, workers=0
+        options.work / "cohort",
+        options.work / "run",
+        model="plain_unet",
+        dims="2d",
+        overrides=(*settings, f"device={options.device}"),
+        workers=0 if options.device == "cpu" else None,
     )
     training = prepare(request)
     learner = Learner(training.network(0), training.config, World())
-    stream = batches(training.recipe(0), range(options.steps + WARM_UP), workers=0)
-    return timed(lambda step: learner.step(step, next(stream)), options.steps)
+    steps = range(options.steps + WARM_UP[options.device])
+    stream = batches(training.recipe(0), steps, workers=training.workers, pin_memory=options.device == "cuda")
+    return timed(lambda step: learner.step(step, next(stream)), options)
 
 
-def timed(step, steps: int) -> dict:  # noqa: ANN001 - a function of the step's number
-    """Return wall and processor seconds of each step after the warm-up, and the peak memory."""
+def timed(step, options: argparse.Namespace) -> dict:  # noqa: ANN001 - a function of the step's number
+    """Return wall and processor seconds of each step after the warm-up, and the peak memory where the steps run.
+
+    On a card the seconds of a step are the mean over all: one step may end before its work on the card does.
+    """
+    import torch
+
+    warm_up = WARM_UP[options.device]
     wall, processor = [], []
-    for number in range(steps + WARM_UP):
+    for number in range(options.steps + warm_up):
+        if number == warm_up:
+            started = time.perf_counter()
         begun, used = time.perf_counter(), time.process_time()
         step(number)
-        if number >= WARM_UP:
+        if number >= warm_up:
             wall.append(time.perf_counter() - begun)
             processor.append(time.process_time() - used)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": wall, "processor": processor, "peak_mib": peak}
+    if options.device == "cuda":
+        torch.cuda.synchronize()
+        wall = [(time.perf_counter() - started) / options.steps]
+        return {"wall": wall, "processor": processor, "peak_mib": torch.cuda.max_memory_allocated() / 2**20}
+    return {
+        "wall": wall,
+        "processor": processor,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def report(results: dict[str, list[dict]], options: argparse.Namespace) -> None:
@@ -185,8 +211,8 @@ def report(results: dict[str, list[dict]], options: argparse.Namespace) -> None:
 
     network = yaml.safe_load((options.work / "cohort" / "plan.yaml").read_text())["networks"]["2d"]
     medians = {name: [statistics.median(turn["wall"]) for turn in turns] for name, turns in results.items()}
-    base = medians["nnU-Net, float32"]
-    machine = describe_machine("nnunetv2", "monai")
+    base = next(iter(medians.values()))
+    machine = describe_machine("nnunetv2", "monai", device=options.device)
     lines = [
         "# A training step, data included",
         "",
@@ -205,14 +231,15 @@ def report(results: dict[str, list[dict]], options: argparse.Namespace) -> None:
         used = statistics.median(value for turn in turns for value in turn["processor"])
         peak = max(turn["peak_mib"] for turn in turns)
         lines.append(
-            f"| {name} | {min(medians[name]):.2f} | {min(medians[name]):.2f}-{max(medians[name]):.2f} | {used:.2f} "
+            f"| {name} | {min(medians[name]):.3g} | {min(medians[name]):.3g}-{max(medians[name]):.3g} | {used:.3g} "
             f"| {statistics.median(ratios):.2f} | {min(ratios):.2f}-{max(ratios):.2f} | {peak:.0f} |"
         )
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "training_step.md").write_text(text)
-    (RESULTS / "training_step.json").write_text(json.dumps({"machine": machine, "results": results}, indent=2))
+    name = result_name("training_step", options.device)
+    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine, "results": results}, indent=2))
 
 
 if __name__ == "__main__":

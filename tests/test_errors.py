@@ -3,8 +3,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from equivox.errors import one_line
+from equivox.errors import is_out_of_memory, one_line
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,29 @@ def test_errors_that_say_it_themselves_are_left_as_they_are() -> None:
     assert one_line(OSError("truncated\nfile")) == "truncated file"
     assert one_line(ValueError("no\n good")) == "no good"
     assert one_line(KeyError()) == "KeyError"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "none left"),
+        (MemoryError("Unable to allocate 8.00 GiB"), "Unable to allocate 8.00 GiB"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total ..."),
+            "CUDA out of memory",
+        ),
+    ],
+)
+def test_memory_that_ran_out_is_told_in_short_whoever_says_so(error: BaseException, said: str) -> None:
+    assert is_out_of_memory(error)
+    assert one_line(error) == (
+        f"expected memory enough, got too little ({said}); use smaller batches, fewer --workers, or a larger machine"
+    )
+
+
+def test_what_torch_says_of_the_processors_memory_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert "too little (can't allocate memory: you tried to allocate 115292150460" in one_line(caught.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -11,6 +11,15 @@ class InputError(ValueError):
     """
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out: Python's, or torch's on the processor (no error of its own) or a graphics card."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: " in str(error)
+    )
+
+
 _NO_PERMISSION = "expected a place that you may use, got no permission; change its rights, or choose another place"
 _FULL = "expected room to write, got a full disk; free some space, or choose another disk, and run again"
 _TOO_MANY = "expected to open one more file, got the system's limit; raise it (ulimit -n 4096), or use fewer --workers"
@@ -39,10 +48,11 @@ def one_line(error: BaseException) -> str:
         'plan.yaml: expected a file, got a folder; check the path'
     """
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError):
-        return (
-            f"expected memory enough, got too little ({text or 'none left'}); use fewer --workers, or a larger machine"
-        )
+    if is_out_of_memory(error):
+        # Torch goes on for paragraphs.
+        said = text.rpartition("DefaultCPUAllocator: ")[2].partition(". ")[0] or "none left"
+        remedy = "use smaller batches, fewer --workers, or a larger machine"
+        return f"expected memory enough, got too little ({said}); {remedy}"
     if not isinstance(error, OSError) or error.errno is None:
         return text or type(error).__name__
     path = f"{error.filename}: " if error.filename is not None else ""

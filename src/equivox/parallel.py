@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from equivox.errors import InputError, one_line
+from equivox.errors import InputError, is_out_of_memory, one_line
 from equivox.progress import progress_bar
 
 Item = TypeVar("Item")
@@ -96,9 +96,9 @@ def _end_with_parent() -> None:
 def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
     try:
         return Outcome(item, function(item))
-    except (InputError, OSError, MemoryError) as error:
-        return Outcome(item, None, one_line(error))
     except Exception as error:  # noqa: BLE001 - one bad case must not stop the cohort; the traceback goes to the log
+        if isinstance(error, (InputError, OSError)) or is_out_of_memory(error):
+            return Outcome(item, None, one_line(error))
         return Outcome(item, None, f"{type(error).__name__}: {one_line(error)}", traceback.format_exc())
 
 

@@ -67,8 +67,8 @@ def test_quiet_may_stand_before_the_command_or_after_it(words: tuple[str, ...]) 
         (
             MemoryError("Unable to allocate 7 PiB"),
             2,
-            "equivox: expected memory enough, got too little (Unable to allocate 7 PiB); use fewer --workers, or a "
-            "larger machine\n",
+            "equivox: expected memory enough, got too little (Unable to allocate 7 PiB); use smaller "
+            "batches, fewer --workers, or a larger machine\n",
         ),
         (KeyboardInterrupt(), 130, "equivox: stopped by the user; nothing half written is left behind\n"),
     ],

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from equivox import __version__
 from equivox.cli import cohort, demo, doctor, evaluate, plan, predict, preprocess, train
-from equivox.errors import InputError, one_line
+from equivox.errors import InputError, is_out_of_memory, one_line
 from equivox.progress import console
 
 logger = logging.getLogger("equivox")
@@ -36,7 +36,7 @@ class _Commands(TyperGroup):
             # The reader of our output, `head` say, has had enough; what is still buffered has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(DONE) from None
-        except (InputError, OSError, MemoryError) as error:
+        except (InputError, OSError) as error:
             _say(one_line(error))
             raise typer.Exit(USERS_MISTAKE) from error
         except KeyboardInterrupt:
@@ -47,6 +47,9 @@ class _Commands(TyperGroup):
         except Exception as error:
             if _is_usage_error(error):
                 raise
+            if is_out_of_memory(error):
+                _say(one_line(error))
+                raise typer.Exit(USERS_MISTAKE) from error
             _say(f"this is our fault, not yours: {type(error).__name__}: {error}; run 'equivox -v ...' for the details")
             logger.debug("the details", exc_info=True)
             raise typer.Exit(OUR_FAULT) from error

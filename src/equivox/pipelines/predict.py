@@ -17,7 +17,7 @@ from torch import Tensor
 
 from equivox.datasets.cohort import load_cohort
 from equivox.datasets.prepare import PreparedCase, prepare_case
-from equivox.errors import InputError, one_line
+from equivox.errors import InputError, is_out_of_memory, one_line
 from equivox.hashing import file_sha256
 from equivox.options import Options
 from equivox.pipelines.prediction.folder import PredictionFolder, PredictionResult, Role, Status
@@ -312,11 +312,11 @@ def _attempt(job: _Job, work: Callable[[], PredictionResult]) -> PredictionResul
     """Do the work; what goes wrong becomes the scan's result."""
     try:
         return work()
-    except (InputError, OSError, MemoryError) as error:
-        message = one_line(error)
-        named = any(str(path) in message for path in job.scan.images.values())
-        return job.ends("failed", message if named else f"{job.first_file}: {message}")
-    except Exception as error:  # one scan must not stop the others; the traceback goes to the log
+    except Exception as error:  # one scan must not stop the others; the traceback of a fault of ours goes to the log
+        if isinstance(error, (InputError, OSError)) or is_out_of_memory(error):
+            message = one_line(error)
+            named = any(str(path) in message for path in job.scan.images.values())
+            return job.ends("failed", message if named else f"{job.first_file}: {message}")
         logger.debug("%s", job.first_file, exc_info=True)
         return job.ends("failed", f"{job.first_file}: {type(error).__name__}: {one_line(error)}", our_fault=True)
 
