@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--batch-size", type=int, default=4, help="of row (i), for both tools")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--jobs", type=int, default=1, help="of nnU-Net's folds, how many at once in row (i)")
+    parser.add_argument("--jobs", type=int, default=1, help="nnU-Net's folds at once in row (i), ours beside them")
     options = parser.parse_args()
     data, work = options.data.resolve(), options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -56,12 +56,14 @@ def main() -> None:
     # Row (i)
     peer = Peer(work / "nnunet_same", data, masks, folds, options.device)
     peer.prepare(options.batch_size)
-    same = peer.train(["--steps", str(options.steps)], options.jobs)
     plans = json.loads((work / "nnunet_same" / "nnunet_plans.json").read_text())["configurations"]["2d"]
     settings = [*same_network_settings(plans, options), "--set", f"device={options.device}"]
-    ours_same = ours(work, data, folds, "same", settings, plans)
-    dice["(i) same network, nnU-Net"] = dice_of(same, masks)
-    dice["(i) same network, Equivox"] = dice_of(ours_same, masks)
+    # The number of steps is fixed, so who runs beside whom changes nothing but the time.
+    with ThreadPoolExecutor(2 if options.jobs > 1 else 1) as pool:
+        same = pool.submit(peer.train, ["--steps", str(options.steps)], options.jobs)
+        ours_same = pool.submit(ours, work, data, folds, "same", settings, plans)
+    dice["(i) same network, nnU-Net"] = dice_of(same.result(), masks)
+    dice["(i) same network, Equivox"] = dice_of(ours_same.result(), masks)
     if options.minutes:
         peer = Peer(work / "nnunet_default", data, masks, folds, options.device)
         peer.prepare(None)
