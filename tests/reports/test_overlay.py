@@ -145,6 +145,16 @@ def test_large_and_long_images_are_thinned_out_but_keep_the_largest_slice() -> N
     assert max(_picture(sheet.image_uri).shape) <= 6 * (LARGEST_SIDE + 16)
 
 
+def test_the_first_slice_shown_is_where_the_reference_is_largest_however_large_false_alarms_are() -> None:
+    reference, prediction = np.zeros((2, 20, 16, 6), np.int64)
+    reference[5:9, 5:9, 1] = reference[5:7, 5:9, 2] = 1
+    prediction[:, :, 4] = 1
+    sheet = make_sheet(_case(reference=reference, prediction=prediction))
+    assert sheet.slices[sheet.start].number == 2
+    sheet = make_sheet(_case(reference=np.zeros_like(reference), prediction=prediction))
+    assert sheet.slices[sheet.start].number == 5
+
+
 def test_contours_name_their_mask_and_class() -> None:
     reference = np.zeros((20, 16, 6), np.int64)
     reference[5:9, 5:9, 2] = 3

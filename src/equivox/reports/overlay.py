@@ -94,7 +94,7 @@ class Sheet:
         voxel_width: Of a voxel.
         voxel_height: Of a voxel.
         slices: In order along the sliced axis.
-        start: Index into `slices` of the one with the largest area of both masks.
+        start: Index into `slices` of the one with the largest area of the reference, or of the prediction without one.
         axis: ``i``, ``j`` or ``k``.
         axis_length: Slices that the file has along it.
         sides: Letters at the left, right, upper and lower edge; empty where the orientation is unknown.
@@ -155,7 +155,9 @@ def make_sheet(case: OverlayCase) -> Sheet:
             if value > 0
         )
         slices.append(SheetSlice(index + 1, column * pitch[0] * unit[0], row * pitch[1] * unit[1], contours))
-    areas = union[:, :, picked].sum(axis=(0, 1))
+    # False alarms are often larger than what was looked for, which the reader wants to see first.
+    aim = labels["reference"] if case.reference.any() else labels["prediction"]
+    areas = (aim[:, :, picked] > 0).sum(axis=(0, 1))
     return Sheet(
         image_uri=_webp(sheet),
         width=across * pitch[0] * unit[0],

@@ -316,11 +316,16 @@ def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     Example:
         >>> [text for _, text in log_ticks(0.0, 1.31)]
         ['1', '2', '5', '10', '20']
+        >>> [text for _, text in log_ticks(4.14, 4.69)]
+        ['15,000', '20,000', '30,000', '40,000']
     """
-    steps: tuple[int, ...] = (1, 2, 5) if high - low < 2.2 else (1, 3) if high - low < 3.2 else (1,)
+    width = high - low
+    steps: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7) if width < 1 else (1, 2, 5) if width < 2.2 else (1, 3)
+    if width >= 3.2:
+        steps = (1,)
     values = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in steps]
     kept = [value for value in values if low - 1e-9 <= math.log10(value) <= high + 1e-9]
-    return [(value, f"{value:,.0f}" if value >= 1 else f"{value:.{-math.floor(math.log10(value))}f}") for value in kept]
+    return [(value, f"{value:,.0f}" if value >= 10 else f"{value:g}") for value in kept]
 
 
 def _bottom_axis(marks: Sequence[tuple[float, str]], label: str, top: float, left: float, width: float) -> str:
