@@ -2,18 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from equivox.cli.output import say, show_table
 from equivox.cli.phantom import phantom
 from equivox.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from equivox.datasets.check import CheckResult
     from equivox.datasets.check_case import Tier
     from equivox.datasets.describe import Description
@@ -221,83 +220,60 @@ def _print_json(values: Any) -> None:
     typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
 
 
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False)
-
-
-def _say(lines: Iterable[str]) -> None:
-    """Print lines as they are: a file's name is never broken, nor read as markup."""
-    for line in lines:
-        typer.echo(line)
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    _console().print(table)
-
-
 def _show_import(result: "ImportResult") -> None:
     cohort = result.cohort
     config = cohort.config
     labelled = sum(case.label is not None for case in cohort.cases)
     head = f"{config.name}: {len(cohort.cases)} cases of {len(cohort.patients)} patients, {labelled} with a label"
-    _say([head, "channels: " + ", ".join(f"{name} ({c.modality})" for name, c in config.channels.items())])
+    say(head, "channels: " + ", ".join(f"{name} ({c.modality})" for name, c in config.channels.items()))
     if config.nominal_spacing:
-        _say(["voxel sizes are nominal: everything is given in voxels"])
+        say("voxel sizes are nominal: everything is given in voxels")
     if config.classes:
         files = [str(item.files) if item.files is not None else "not counted" for item in result.mapping]
         rows = [(m.value, m.class_name, m.index, n) for m, n in zip(result.mapping, files, strict=True)]
-        _table("Labels", ("value in the files", "class", "index", "files"), rows)
+        show_table("Labels", ("value in the files", "class", "index", "files"), rows)
     if config.attributes:
         _show_groups(cohort)
     if result.notes:
-        _say(["Notes:", *(f"  {note}" for note in result.notes)])
+        say("Notes:", *(f"  {note}" for note in result.notes))
     if result.left_out:
-        _say([f"Left out ({len(result.left_out)}):", *(f"  {item.case_id}: {item.reason}" for item in result.left_out)])
-    _say([f"written: {cohort.folder / 'cohort.csv'} and cohort.yaml; next: equivox cohort check {cohort.folder}"])
+        say(f"Left out ({len(result.left_out)}):", *(f"  {item.case_id}: {item.reason}" for item in result.left_out))
+    say(f"written: {cohort.folder / 'cohort.csv'} and cohort.yaml; next: equivox cohort check {cohort.folder}")
 
 
 def _show_groups(cohort: Any) -> None:
     from equivox.datasets.describe import count_groups
 
     rows = [(count.attribute, count.group, count.patients, count.cases) for count in count_groups(cohort)]
-    _table("Groups", ("attribute", "group", "patients", "cases"), rows)
+    show_table("Groups", ("attribute", "group", "patients", "cases"), rows)
 
 
 def _show_check(result: "CheckResult", repairs: Sequence[dict[str, str]], failures: Sequence[str]) -> None:
     words = {"error": "errors", "repairable": "repairable", "note": "notes"}
     if repairs:
         lines = (f"  {item['case_id']} {item['column']}: {item['repair']} -> {item['fixed']}" for item in repairs)
-        _say([f"Repaired ({len(repairs)}), listed in repairs.csv:", *lines])
-    _say([f"Not repaired: {line}" for line in failures])
+        say(f"Repaired ({len(repairs)}), listed in repairs.csv:", *lines)
+    say(*(f"Not repaired: {line}" for line in failures))
     tiers: tuple[Tier, ...] = ("error", "repairable", "note")
-    _table(
+    show_table(
         f"{result.cohort}: {result.cases} cases",
         ("", "problems", "cases"),
         [(words[t], len(result.of_tier(t)), len({p.case_id for p in result.of_tier(t) if p.case_id})) for t in tiers],
     )
-    _say([f"{problem.tier}: {problem.line}" for problem in result.problems])
+    for problem in result.problems:
+        # An error is told even with --quiet.
+        (typer.echo if problem.tier == "error" else say)(f"{problem.tier}: {problem.line}")
     if result.usable:
-        _say(["the cohort can be used"])
+        say("the cohort can be used")
     elif result.of_tier("repairable"):
-        _say(["--fix mends what is repairable, in copies: the files themselves are never changed"])
+        say("--fix mends what is repairable, in copies: the files themselves are never changed")
 
 
 def _show_description(description: "Description") -> None:
     nominal = all(summary.spacings_mm is None for summary in description.channels)
     size = "voxel sizes are nominal" if nominal else "voxel sizes in mm"
     head = f"{description.cohort}: {description.cases} cases of {description.patients} patients"
-    _say([f"{head}, {description.labelled} with a label; {size}; smallest - median - largest:"])
+    say(f"{head}, {description.labelled} with a label; {size}; smallest - median - largest:")
     rows: list[Sequence[object]] = []
     for summary in description.channels:
         spacings = summary.spacings_mm or (None, None, None)
@@ -305,19 +281,19 @@ def _show_description(description: "Description") -> None:
             sides = () if nominal else (_spread(spacing),)
             rows.append((f"{summary.channel} ({summary.modality}) {axis}", _spread(count), *sides))
     heads = ("channel, axis", "voxels") if nominal else ("channel, axis", "voxels", "spacing, mm")
-    _table("Sizes" if nominal else "Sizes and spacings", heads, rows)
+    show_table("Sizes" if nominal else "Sizes and spacings", heads, rows)
     percents = [list(summary.intensities) for summary in description.channels][:1]
     if percents:
         values = [(s.channel, *(f"{value:.5g}" for value in s.intensities.values())) for s in description.channels]
-        _table("Intensities, percentiles", ("channel", *(f"{p} %" for p in percents[0])), values)
+        show_table("Intensities, percentiles", ("channel", *(f"{p} %" for p in percents[0])), values)
     if description.classes:
         unit = description.classes[0].unit
         volumes = [(c.name, c.present, c.absent, _spread(c.volume)) for c in description.classes]
-        _table("Classes", ("class", "cases with it", "without", f"volume where present, {unit}"), volumes)
+        show_table("Classes", ("class", "cases with it", "without", f"volume where present, {unit}"), volumes)
     if description.groups:
         groups = [(count.attribute, count.group, count.patients, count.cases) for count in description.groups]
-        _table("Groups", ("attribute", "group", "patients", "cases"), groups)
-    _say([f"left out: {line}" for line in description.unreadable])
+        show_table("Groups", ("attribute", "group", "patients", "cases"), groups)
+    say(*(f"left out: {line}" for line in description.unreadable))
 
 
 def _spread(spread: Any) -> str:
@@ -337,7 +313,7 @@ def _show_split(result: "SplitResult", folder: Path) -> None:
     for stratum in result.strata:
         for group, counts in result.counts(stratum).items():
             rows.append((f"{stratum}: {group}", *counts.values(), sum(counts.values())))
-    _table(f"Patients by fold and group (seed {result.seed})", ("", *names, "all"), rows)
+    show_table(f"Patients by fold and group (seed {result.seed})", ("", *names, "all"), rows)
     if result.unlabelled:
-        _say([f"{len(result.unlabelled)} cases have no label and are in no fold"])
-    _say([f"written: {folder / 'split.csv'}"])
+        say(f"{len(result.unlabelled)} cases have no label and are in no fold")
+    say(f"written: {folder / 'split.csv'}")

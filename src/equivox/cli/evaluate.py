@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from equivox.cli.output import say, show_table
+
 if TYPE_CHECKING:
     from equivox.pipelines.evaluate import Evaluation
 
@@ -150,20 +152,15 @@ def _classes(texts: list[str]) -> dict[int, str]:
 
 def _show(evaluation: "Evaluation") -> None:
     """Print the scores, the answers and where the report is."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(soft_wrap=True)
     for table in evaluation.summary["tables"]:
-        console.print(_score_table(table, evaluation.summary["settings"]))
+        _show_scores(table, evaluation.summary["settings"])
         failure = table["failure_rate"]
         if failure["value"] is not None:
             threshold = evaluation.summary["settings"]["failure_threshold"]
-            console.print(f"Below a Dice of {threshold:g}: {failure['failed']} of {failure['patients']} patients.")
+            say(f"Below a Dice of {threshold:g}: {failure['failed']} of {failure['patients']} patients.")
         exploratory = "" if table["headline"] else " (exploratory)"
         for attribute in table["attributes"]:
-            name, sentence = escape(attribute["name"]), escape(attribute["verdict"]["sentence"])
-            console.print(f"[bold]{name}[/]{exploratory}: {sentence}")
+            say(f"{attribute['name']}{exploratory}: {attribute['verdict']['sentence']}")
     left_out = evaluation.summary["left_out"]
     counts = {
         "Cases left out": len(left_out["excluded_cases"]),
@@ -172,24 +169,21 @@ def _show(evaluation: "Evaluation") -> None:
     }
     for words, count in counts.items():
         if count:
-            console.print(f"{words}: {count}")
-    console.print(f"Report: {escape(str(evaluation.report))}")
+            say(f"{words}: {count}")
+    say(f"Report: {evaluation.report}")
 
 
-def _score_table(table: dict[str, Any], settings: dict[str, Any]) -> Any:
-    """Return the overall scores in the digits of the report."""
-    from rich.table import Table
-
+def _show_scores(table: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Print the overall scores in the digits of the report."""
     from equivox.reports.numbers import MISSING
     from equivox.reports.views import metric_row
 
     names = {"test": "test cases", "out_of_fold": "out-of-fold cases", "all": "all cases"}
     level = f"{100 * settings['confidence']:g} %"
-    shown = Table(title=f"{names[table['role']]}: {table['patients']:,} patients, {table['cases']:,} cases")
-    for head in ("score", "mean", f"{level} interval", "median", "worst decile"):
-        shown.add_column(head, justify="left" if head == "score" else "right", no_wrap=True)
+    rows = []
     for name, metric in table["overall"].items():
         row = metric_row(name, "all classes", metric, settings)
         label = f"{row.metric} ({row.unit})" if row.unit else row.metric
-        shown.add_row(label, row.mean.text, row.mean.interval or MISSING, row.median.text, row.worst_decile.text)
-    return shown
+        rows.append((label, row.mean.text, row.mean.interval or MISSING, row.median.text, row.worst_decile.text))
+    title = f"{names[table['role']]}: {table['patients']:,} patients, {table['cases']:,} cases"
+    show_table(title, ("score", "mean", f"{level} interval", "median", "worst decile"), rows)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from equivox.cli.output import say
+
 
 def phantom(
     out: Annotated[Path, typer.Argument(help="A new folder for the scans and the table.")],
@@ -16,4 +18,4 @@ def phantom(
     from equivox.datasets.phantom import write_phantoms
 
     folder = write_phantoms(out, patients=patients, shape=size, seed=seed)
-    typer.echo(f"{folder}: scans of {patients} made-up patients, and participants.csv")
+    say(f"{folder}: scans of {patients} made-up patients, and participants.csv")

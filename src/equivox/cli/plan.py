@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equivox.cli.output import say, show_table
+
 if TYPE_CHECKING:
     from equivox.datasets.plan import Plan
 
@@ -33,31 +35,23 @@ def plan(
         typer.echo(made.model_dump_json(indent=1))
         return
     _show(made)
-    typer.echo(
-        f"{loaded.folder / PLAN_NAME}: read it, change what you like; next: equivox train --cohort {cohort} --out RUN"
-    )
+    say(f"{loaded.folder / PLAN_NAME}: read it, change what you like; next: equivox train --cohort {cohort} --out RUN")
 
 
 def _show(made: "Plan") -> None:
-    from rich.table import Table
-
-    from equivox.progress import console
-
-    table = Table(title=f"Plan of {made.cohort}")
-    table.add_column("")
-    for name in made.networks:
-        table.add_column(name)
     networks = made.networks.values()
-    table.add_row("patch", *(" x ".join(map(str, network.patch_size)) for network in networks))
-    table.add_row("batch", *(str(network.batch_size) for network in networks))
-    table.add_row("features", *(" ".join(map(str, network.features)) for network in networks))
-    table.add_row("memory of a step", *(f"{network.memory_mib / 1024:.1f} GiB" for network in networks))
-    console.print(table)
+    rows = [
+        ("patch", *(" x ".join(map(str, network.patch_size)) for network in networks)),
+        ("batch", *(network.batch_size for network in networks)),
+        ("features", *(" ".join(map(str, network.features)) for network in networks)),
+        ("memory of a step", *(f"{network.memory_mib / 1024:.1f} GiB" for network in networks)),
+    ]
+    show_table(f"Plan of {made.cohort}", ("", *made.networks), rows)
     unit = "" if made.nominal_spacing else " mm"
     spacing = " x ".join("own" if side is None else f"{side:g}{unit}" for side in made.preprocessing.spacing_mm)
-    console.print(f"voxel size: {spacing}")
+    say(f"voxel size: {spacing}")
     own_grids = made.measured["cases_with_a_grid_of_their_own"]
     for channel, intensity in made.preprocessing.intensity.items():
         values = ", ".join(f"{key} {value:g}" for key, value in intensity if isinstance(value, float))
         moved = "; resampled onto the first channel's grid" if own_grids.get(channel) else ""
-        console.print(f"{channel}: {intensity.scheme}{f' ({values})' if values else ''}{moved}", highlight=False)
+        say(f"{channel}: {intensity.scheme}{f' ({values})' if values else ''}{moved}")

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from equivox.cli.output import say, show_table
+
 
 def predict(
     run: Annotated[Path, typer.Argument(help="The run folder that 'equivox train' made.")],
@@ -133,21 +135,15 @@ def _show(results: list[Any], out: Path, *, dry_run: bool) -> None:
     """Print the table of results; what failed follows as one line each, uncut."""
     from collections import Counter
 
-    from rich.table import Table
-
-    from equivox.progress import console
-
-    table = Table("case", "role", "folds", "status", "file")
-    for result in results:
-        table.add_row(result.case_id, result.role, " ".join(map(str, result.folds)), result.status, result.file or "-")
-    console.print(table)
+    rows = [(one.case_id, one.role, " ".join(map(str, one.folds)), one.status, one.file or "-") for one in results]
+    show_table("", ("case", "role", "folds", "status", "file"), rows, right=False)
     for result in results:
         if result.status == "failed":
             typer.echo(f"equivox: {result.message}", err=True)
         elif result.message:
-            console.print(f"{result.case_id}: {result.message}", markup=False, highlight=False, soft_wrap=True)
+            say(f"{result.case_id}: {result.message}")
     counts = Counter(result.status for result in results)
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
     written = not dry_run and any(result.file for result in results)
     where = f"label maps in {out}" if written else "nothing was written"
-    console.print(f"{told}; {where}", markup=False, highlight=False)
+    say(f"{told}; {where}")

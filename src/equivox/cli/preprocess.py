@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from equivox.cli.output import say
+
 
 def preprocess(
     cohort: Annotated[Path, typer.Argument(help="The cohort folder, with its plan.yaml.")],
@@ -25,6 +27,6 @@ def preprocess(
             typer.echo(f"case '{case_id}': {reason}", err=True)
         reused = len(result.keys) - len(result.made)
         failed = f", {len(result.failures)} failed" if result.failures else ""
-        typer.echo(f"{len(result.made)} cases prepared, {reused} were there already{failed}")
+        say(f"{len(result.made)} cases prepared, {reused} were there already{failed}")
     if result.failures:
         raise typer.Exit(2)

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from equivox.cli.output import say
+
 
 def train(
     cohort: Annotated[Path, typer.Option(help="The cohort folder, with its split.", show_default=False)],
@@ -60,7 +62,7 @@ def train(
         facts = {"run": str(run.path), "steps": run.config.steps, "folds": run.manifest["folds"]}
         typer.echo(json.dumps(facts, indent=2))
     else:
-        typer.echo(f"The run is in {run.path}; segment scans with: equivox predict {run.path} SCAN... -o OUT")
+        say(f"The run is in {run.path}; segment scans with: equivox predict {run.path} SCAN... -o OUT")
 
 
 def _described(found: dict[str, Any]) -> str:

@@ -5,12 +5,8 @@ import importlib.util
 import os
 import platform
 import shutil
-from typing import Any
-
-from rich.table import Table
 
 from equivox.options import Options
-from equivox.progress import console
 
 REQUIRED = ("torch", "monai", "nibabel", "SimpleITK", "nnunetv2", "itk-elastix", "blosc2", "pydicom")
 EXTRAS = {
@@ -49,21 +45,6 @@ def examine() -> Findings:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     extras["chromium"] = (browser and "found", "tests of the report in a browser")
     return Findings(sound=not problems, machine=machine, packages=packages, extras=extras, problems=tuple(problems))
-
-
-def print_findings(findings: Findings) -> None:
-    """Show the findings as tables on the terminal."""
-    table = Table("what", "found", title="equivox doctor")
-    rows: list[tuple[str, Any]] = [*findings.machine.items(), *findings.packages.items()]
-    for name, value in rows:
-        table.add_row(name, value or "missing")
-    for name, (version, purpose) in findings.extras.items():
-        table.add_row(name, version or f"not installed; would add: {purpose}")
-    console.print(table)
-    for problem in findings.problems:
-        console.print(f"[bold]problem:[/bold] {problem}")
-    if findings.sound:
-        console.print("Everything that Equivox needs is here.")
 
 
 def _machine() -> dict[str, str]:
