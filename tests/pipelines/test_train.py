@@ -110,6 +110,25 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_one_that_was_not(
     assert curve(whole) == curve(killed)
 
 
+def test_a_fold_that_takes_longer_than_its_share_of_the_time_says_so(
+    training_cohort, tmp_path, monkeypatch, caplog
+) -> None:
+    # 2.4 s for two folds: 1.2 s each. Ten steps of 0.2 s take 2 s.
+    monkeypatch.setattr("equivox.pipelines.train.fit_into", lambda config, *_: config.model_copy(update={"steps": 10}))
+    original = Learner.step
+
+    def slow(self, number, batch):
+        time.sleep(0.2)
+        return original(self, number, batch)
+
+    monkeypatch.setattr(Learner, "step", slow)
+    settings = ("precision=float32", "validation.every_steps=0", "augment=false")
+    train(training_cohort, tmp_path / "run", max_minutes=0.04, fold="all", overrides=settings)
+    warned = [line for line in caplog.messages if "this fold will take" in line]
+    assert len(warned) == 2
+    assert "0.0 were given" in warned[0]
+
+
 def test_a_process_that_is_killed_leaves_a_state_to_resume_from(training_cohort, tmp_path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     steps = ("steps=40", "precision=float32", "validation.every_steps=0", "checkpoint.every_steps=1", "augment=false")

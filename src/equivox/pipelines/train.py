@@ -236,6 +236,7 @@ def _fold_task(training: Training, run: RunFolder, fold: int) -> FoldTask:
         class_names={index: name for name, index in training.plan.classes.items()},
         validate=validate,
         validation_cases=len(validated),
+        minutes=config.max_minutes and config.max_minutes / len(training.folds),
     )
 
 

@@ -42,6 +42,7 @@ class FoldTask:
         validate: Segments the n-th validation case with a network, and calls back between windows; called by each
             process for its share.
         validation_cases: How many there are.
+        minutes: This fold's share of the time that the run was given, None where it was given none.
     """
 
     fold: int
@@ -52,6 +53,7 @@ class FoldTask:
     class_names: dict[int, str]
     validate: Callable[[torch.nn.Module, int, Callable[[float], None]], ValidationCase]
     validation_cases: int
+    minutes: float | None
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class FoldLoop:
         self._warn_if_late(done)
 
     def _warn_if_late(self, done: int) -> None:
-        given = self.task.config.max_minutes
+        given = self.task.minutes
         if given is None or self._warned or done < self.steps // 10:
             return
         minutes = self.progress.seconds / done * self.steps / 60
