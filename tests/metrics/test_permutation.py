@@ -171,6 +171,15 @@ def test_patients_needed_of_a_single_patient_borrows_the_spread_of_the_others() 
     assert finer == 36
 
 
+def test_so_few_patients_do_not_tell_how_many_are_needed() -> None:
+    values = np.array([0.7, 0.9, 0.5, 0.6])
+    assert patients_needed(values, ["a", "a", "b", "b"], "a", target_gap=0.1, critical_value=2.0) is None
+    # Ten patients round the means of two groups have eight degrees of freedom, one fewer than ten round one mean.
+    values = np.array([0.7, 0.9] * 5 + [0.1])
+    assert patients_needed(values[:10], ["a"] * 8 + ["b"] * 2, "b", target_gap=0.1, critical_value=2.0) is None
+    assert patients_needed(values, ["a"] * 10 + ["b"], "b", target_gap=0.1, critical_value=2.0) == 10
+
+
 def test_inputs_that_do_not_align_are_refused() -> None:
     with pytest.raises(InputError, match="expected 12 groups"):
         contrast_family(np.full(12, 0.5), {"sex": ["a"] * 11})

@@ -113,6 +113,15 @@ def test_cannot_say_without_two_groups_of_ten(sizes: dict[str, int], words: str)
     assert found.difference is None
 
 
+def test_where_nobody_can_tell_how_many_are_needed_the_least_is_said() -> None:
+    found = verdict("sex", {"F": 1, "M": 1}, [], lambda _group: None)
+    assert found.patients_needed is None
+    assert found.sentence == (
+        "Cannot say: fewer than 10 patients in 'F' (1), 'M' (1). At least 10 patients of each group are needed; so few "
+        "patients do not tell how many it takes to see a gap of 0.1."
+    )
+
+
 def test_no_answer_claims_what_cannot_be_known() -> None:
     words = " ".join([*ANSWERS.values(), RULE])
     assert not re.search(r"\b(un)?(fair|biased|safe)\b", words, flags=re.IGNORECASE)

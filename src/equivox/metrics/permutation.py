@@ -165,7 +165,7 @@ def patients_needed(
     critical_value: float,
     power: float = 0.8,
     minimum: int = MINIMUM_PATIENTS,
-) -> int:
+) -> int | None:
     """Return how many patients a group needs for a gap of `target_gap` to be detectable, the rest growing alike.
 
     By the normal approximation ``gap = (q + z_power) * sqrt(s_g^2 / n_g + s_rest^2 / n_rest)`` with the spread of each
@@ -180,6 +180,10 @@ def patients_needed(
         critical_value: Of the family, see `ContrastFamily`.
         power: The probability of finding it.
         minimum: The answer is never below this.
+
+    Returns:
+        The number, or None where fewer than `minimum` patients (beyond one for each further group) show how widely
+        scores vary: a number that rests on the spread of two or three patients would be a guess.
     """
     labels = np.array([label is not None for label in groups])
     inside = np.array([label == group for label in groups])
@@ -190,7 +194,9 @@ def patients_needed(
         centred[here] -= centred[here].mean()
     rest = labels & ~inside
     n_group, n_rest = int(inside.sum()), int(rest.sum())
-    degrees = max(1, int(labels.sum()) - len(names))
+    degrees = int(labels.sum()) - len(names)
+    if degrees < minimum - 1:
+        return None
     pooled = float((centred[labels] ** 2).sum()) / degrees
     own = float(values[inside].var(ddof=1)) if n_group >= max(minimum, 2) else pooled
     others = float(values[rest].var(ddof=1)) if n_rest >= max(minimum, 2) else pooled

@@ -64,7 +64,7 @@ def verdict(
     attribute: str,
     sizes: Mapping[str, int],
     contrasts: Sequence[Contrast],
-    needed: Callable[[str], int],
+    needed: Callable[[str], int | None],
     *,
     margin: float = 0.05,
     minimum: int = MINIMUM_PATIENTS,
@@ -79,7 +79,8 @@ def verdict(
         attribute: The attribute.
         sizes: Group -> its patients, for every group that has any.
         contrasts: Those of this attribute's groups that were tested.
-        needed: Group -> patients of it that would be needed for a gap of twice the margin to be seen.
+        needed: Group -> patients of it that would be needed for a gap of twice the margin to be seen; None where too
+            few patients are here to tell.
         margin: The difference in mean Dice that matters, delta.
         minimum: A group of fewer patients is not judged.
         confidence: One minus the level of the test.
@@ -103,7 +104,7 @@ def verdict(
         return _answer("ruled_out", sentence, widest)
     coarsest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
     if coarsest.detectable_gap > 2 * margin:
-        return _too_coarse(coarsest, needed(coarsest.group), margin)
+        return _too_coarse(coarsest, needed(coarsest.group), margin, minimum)
     lowest = min(contrasts, key=lambda contrast: contrast.difference)
     sentence = (
         f"{ANSWERS['no_evidence']}: {_quoted(lowest.group)} scores {_amount(lowest)} than the rest "
@@ -138,7 +139,7 @@ def _too_small(
     attribute: str,
     small: Mapping[str, int],
     contrasts: Sequence[Contrast],
-    needed: Callable[[str], int],
+    needed: Callable[[str], int | None],
     margin: float,
     minimum: int,
 ) -> Verdict:
@@ -147,10 +148,8 @@ def _too_small(
     if small[smallest] >= minimum:
         sentence = f"{ANSWERS['cannot_say']}: no group has {minimum} patients on both sides of the comparison."
     else:
-        sentence = (
-            f"{ANSWERS['cannot_say']}: fewer than {minimum} patients in {_counted(small)}. To see a gap of "
-            f"{2 * margin:g}, about {enough:,} patients of {_quoted(smallest)} would be needed, the rest growing alike."
-        )
+        sentence = f"{ANSWERS['cannot_say']}: fewer than {minimum} patients in {_counted(small)}. "
+        sentence += _needed(smallest, enough, margin, minimum)
     if contrasts:
         largest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
         sentence += (
@@ -160,13 +159,23 @@ def _too_small(
     return Verdict(attribute, "cannot_say", sentence, smallest, patients_needed=enough)
 
 
-def _too_coarse(coarsest: Contrast, enough: int, margin: float) -> Verdict:
+def _needed(group: str, enough: int | None, margin: float, minimum: int) -> str:
+    if enough is None:
+        return (
+            f"At least {minimum} patients of each group are needed; so few patients do not tell how many it takes to "
+            f"see a gap of {2 * margin:g}."
+        )
+    return (
+        f"To see a gap of {2 * margin:g}, about {enough:,} patients of {_quoted(group)} would be needed, the rest "
+        "growing alike."
+    )
+
+
+def _too_coarse(coarsest: Contrast, enough: int | None, margin: float, minimum: int) -> Verdict:
     sentence = (
         f"{ANSWERS['cannot_say']}: the smallest gap we could have seen is {_gap(coarsest)} "
-        f"({_quoted(coarsest.group)}, {coarsest.patients:,} patients), more than {2 * margin:g}. To see a gap of "
-        f"{2 * margin:g}, about {enough:,} patients of {_quoted(coarsest.group)} would be needed, the rest growing "
-        "alike."
-    )
+        f"({_quoted(coarsest.group)}, {coarsest.patients:,} patients), more than {2 * margin:g}. "
+    ) + _needed(coarsest.group, enough, margin, minimum)
     return _answer("cannot_say", sentence, coarsest, patients_needed=enough)
 
 

@@ -244,7 +244,7 @@ def _attribute(
 ) -> dict[str, Any]:
     values = primary.to_numpy(dtype=np.float64)
 
-    def needed(group: str) -> int:
+    def needed(group: str) -> int | None:
         return patients_needed(
             values,
             grouping.groups,
