@@ -15,7 +15,6 @@ from equivox.errors import InputError
 from equivox.progress import track
 
 ANATOMIES = ("single organ", "paired organ", "tubular organ")
-SCANNERS = ("new", "old")
 CLASSES = {"organ": 1, "lesion": 2}
 TABLE_COLUMNS = ("sex", "age", "scanner", "anatomy")
 

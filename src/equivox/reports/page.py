@@ -172,10 +172,6 @@ def _counted(count: int) -> str:
     return number(count, 0)
 
 
-def _plural(count: int, one: str) -> str:
-    return f"{count:,} {one}{'' if count == 1 else 's'}"
-
-
 def _page_words(summary: Mapping[str, Any]) -> PageWords:
     settings = summary["settings"]
     primary = settings["primary_endpoint"]

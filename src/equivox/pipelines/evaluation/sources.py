@@ -291,10 +291,6 @@ def _roles(
 _ROLE_OF: dict[str, Role] = {"test": "test", "out_of_fold": "out_of_fold", "new": "all"}
 
 
-def _other_role(role: str) -> Role:
-    return "out_of_fold" if role == "out_of_fold" else "all"
-
-
 def _read_groups(
     options: MaskOptions, configs: Mapping[str, AttributeConfig], case_ids: set[str]
 ) -> dict[str, dict[str, str]]:
