@@ -1,5 +1,6 @@
 import errno
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,22 @@ def test_a_logged_path_stays_in_one_piece(tmp_path: Path, capsys: pytest.Capture
     CliRunner().invoke(app, ["doctor", "--json"])
     command_line.logger.info("see %s", path)
     assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "5"}, "5"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(given: dict[str, str], found: str | None) -> None:
+    script = (
+        "import os, sys\nfrom equivox.cli.app import main\nassert 'torch' not in sys.modules\n"
+        "try:\n    main()\nexcept SystemExit:\n    print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    command = [sys.executable, "-c", script, "--version"]
+    done = subprocess.run(command, env=environment | given, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(found)
