@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -237,10 +238,22 @@ def test_predictions_of_no_case_are_not_taken_for_failures_of_all(tmp_path: Path
         evaluate(tmp_path / "eval", cohort=cohort, predictions=cohort)
 
 
+def test_two_values_of_one_name_are_one_class(tmp_path) -> None:
+    for folder in ("references", "predictions"):
+        (tmp_path / folder).mkdir()
+        labels = np.zeros((8, 7, 6), np.uint8)
+        labels[1:4, 2:5, 1:4], labels[5:7, 2:5, 1:4] = 1, 2
+        nib.save(nib.Nifti1Image(labels, np.diag([1.0, 1.5, 4.0, 1.0])), tmp_path / folder / "a.nii.gz")
+    (tmp_path / "predictions" / "labels.json").write_text('{"0": "background", "1": "tumour", "2": "tumour"}')
+    found = evaluate(tmp_path / "out", references=tmp_path / "references", predictions=tmp_path / "predictions")
+    (row,) = found.cases.to_dict("records")
+    assert (row["class"], row["dice"], row["reference_voxels"]) == ("tumour", 1.0, 27 + 18)
+
+
 def test_background_cannot_be_a_class_of_the_predictions(tmp_path: Path) -> None:
     cohort, predictions = make_cohort(tmp_path, 2)
     (predictions / "labels.json").write_text('{"0": "bar", "1": "bar"}')
-    with pytest.raises(InputError, match=r"out/labels.json: expected 0 to be the background, got 'bar'"):
+    with pytest.raises(InputError, match=r"out/labels.json: expected 0 to be no class, got 'bar'"):
         evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions)
 
 

@@ -274,6 +274,36 @@ def test_predictions_of_other_networks_or_settings_are_never_mixed(make_run: Mak
     assert [r.status for r in results] == ["done", "done"]
 
 
+@pytest.mark.parametrize("choice", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize("name", ["a.nii.gz", "labels.json", "manifest.json"])
+def test_what_no_prediction_made_is_neither_taken_for_one_nor_replaced(
+    make_run: MakeRun, tmp_path: Path, choice: dict[str, bool], name: str
+) -> None:
+    scan, out = scan_file(tmp_path / "a.nii.gz"), tmp_path / "references"
+    out.mkdir()
+    (out / name).write_text("precious")
+    with pytest.raises(InputError, match=rf"references: expected a new folder, .* got {name} and no such table"):
+        predict(make_run(), [scan], out, **choice)
+    assert (out / name).read_text() == "precious"
+    assert len(list(out.iterdir())) == 1
+
+
+def test_a_label_map_of_another_scan_of_that_name_is_not_kept(make_run: MakeRun, tmp_path: Path) -> None:
+    run, out = make_run(), tmp_path / "out"
+    first, second = scan_file(tmp_path / "x" / "a.nii.gz", 0), scan_file(tmp_path / "y" / "a.nii.gz", 1)
+    predict(run, [first], out)
+    before = labels_of(out / "a.nii.gz")
+    assert [r.status for r in predict(run, [second], out, resume=True)] == ["done"]
+    assert (labels_of(out / "a.nii.gz") != before).any()
+    assert [r.status for r in predict(run, [second], out, resume=True)] == ["kept"]
+
+
+def test_label_maps_never_go_among_weights_or_prepared_cases(make_run: MakeRun, tmp_path: Path) -> None:
+    run, scan = make_run(), scan_file(tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"fold_0: expected a folder of its own .* got that of a run"):
+        predict(run, [scan], run / "fold_0")
+
+
 def test_overwrite_and_resume_exclude_each_other(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected one of them, got both"):
         predict(make_run(), [tmp_path], tmp_path / "out", overwrite=True, resume=True)

@@ -16,7 +16,7 @@ from equivox.datasets.plan import IntensityPlan, PreprocessingPlan
 from equivox.datasets.room import require_room_by_header
 from equivox.datasets.store import Store
 from equivox.errors import InputError
-from equivox.pipelines.plan import make_plan, plan_cohort
+from equivox.pipelines.plan import load_plan, make_plan, plan_cohort
 from equivox.pipelines.preprocess import fill_store, preprocess
 from equivox.volume import Grid
 
@@ -174,6 +174,17 @@ def test_a_long_ct_has_room_on_a_small_machine(monkeypatch) -> None:
     require_room_by_header(Grid((512, 512, 1000), np.diag([0.7, 0.7, 1.0, 1.0])), plan)
     with pytest.raises(InputError, match=r"1024 x 1024 x 1000 voxels of 0.7 x 0.7 x 1 mm, which take 16 GiB"):
         require_room_by_header(Grid((512, 512, 1000), np.diag([1.4, 1.4, 1.0, 1.0])), plan)
+
+
+def test_a_plan_of_other_classes_than_the_cohorts_is_refused(folder) -> None:
+    plan = load_plan(folder)
+    for change, words in (
+        ({"classes": {"other": 1}}, "expected the classes of the cohort"),
+        ({"nominal_spacing": not plan.nominal_spacing}, "expected the nominal_spacing of the cohort"),
+    ):
+        with pytest.raises(InputError, match=rf"plan\.yaml: {words}.*; run 'equivox plan' again"):
+            fill_store(folder, workers=1, plan=plan.model_copy(update=change))
+    assert not (folder / "store").exists()
 
 
 def test_cases_off_the_grid_are_told_once_with_what_to_do(folder) -> None:

@@ -147,8 +147,10 @@ def test_a_run_without_a_manifest_is_used_with_a_warning(folder, caplog) -> None
     [
         (b'{"asked": {', r"expected JSON, got Expecting .*; copy the run again"),
         (b"\xff\xfe", r"expected JSON, got 'utf-8' codec .*; copy the run again"),
-        (b"[1]", r"expected the manifest of a run, got JSON without 'asked'; copy the run again"),
-        (b'{"asked": {}, "hashes": {}}', r"expected the manifest of a run, got JSON without 'cases'; copy"),
+        (b"[1]", r"expected the manifest of a run, got other JSON; copy the run again"),
+        (b'{"asked": {}, "hashes": {}}', r"expected the manifest of a run, got other JSON; copy"),
+        (b'{"asked": {}, "hashes": {}, "cases": {}, "folds": {"0": 5}}', r"expected the manifest of a run, got other"),
+        (b'{"asked": 1, "hashes": 1, "cases": 1, "folds": 1}', r"expected the manifest of a run, got other JSON"),
     ],
 )
 def test_a_damaged_manifest_is_named(folder, content, message) -> None:

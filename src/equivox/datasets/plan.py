@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from equivox.datasets.cohort import CohortConfig
 from equivox.errors import InputError
 from equivox.options import Options, load_options
 
@@ -53,7 +54,7 @@ class PreprocessingPlan(Options):
         extra_transforms: MONAI transforms of the user, run after the scaling.
     """
 
-    channels: tuple[str, ...]
+    channels: tuple[str, ...] = Field(min_length=1)
     orientation: str = "RAS"
     spacing_mm: tuple[Spacing | None, Spacing | None, Spacing | None] = (None, None, None)
     intensity: dict[str, IntensityPlan]
@@ -144,6 +145,15 @@ class Plan(Options):
     measured: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
+    def _classes_are_consecutive(self) -> "Plan":
+        if sorted(self.classes.values()) != list(range(1, len(self.classes) + 1)):
+            msg = (
+                f"classes: expected the indices 1 to {len(self.classes)}, each once, got {self.classes}; number them so"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _was_measured_as_it_is_turned(self) -> "Plan":
         wanted = self.preprocessing.orientation
         if self.measured.get("orientation", wanted) != wanted:
@@ -154,6 +164,27 @@ class Plan(Options):
             )
             raise ValueError(msg)
         return self
+
+    def require_cohort(self, config: CohortConfig, path: Path) -> None:
+        """Refuse a cohort that says otherwise what the classes are: label maps would come out with other values.
+
+        Args:
+            config: The `cohort.yaml` of the cohort that the plan is used for.
+            path: The plan, for the message.
+
+        Raises:
+            InputError: If classes, left-right pairs or the kind of voxel size differ, or a channel is missing.
+        """
+        for name in ("classes", "left_right_pairs", "nominal_spacing"):
+            ours, theirs = getattr(self, name), getattr(config, name)
+            if ours != theirs:
+                msg = f"{path}: expected the {name} of the cohort, {theirs}, got {ours}; run 'equivox plan' again"
+                raise InputError(msg)
+        unknown = [name for name in self.preprocessing.channels if name not in config.channels]
+        if unknown:
+            got = ", ".join(config.channels)
+            msg = f"{path}: expected channels of the cohort ({got}), got '{unknown[0]}'; run 'equivox plan' again"
+            raise InputError(msg)
 
     def mirror_axes(self, network: NetworkPlan) -> tuple[int, ...]:
         """Return the network's axes that an image may be mirrored along, in training and in prediction.

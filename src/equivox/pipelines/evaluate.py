@@ -201,12 +201,17 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
         msg = failed or f"{source.cases[0].reference.parent}: expected masks with a class, got only 0; check the folder"
         raise InputError(msg)
     names = source.prediction_values or {}
-    classes = {names.get(value, f"label {value}"): index for index, value in enumerate(values, 1)}
+    classes: dict[str, int] = {}
+    reference_values = {0: 0}
+    for value in values:
+        # Two values of one name are one class.
+        name = names.get(value, f"label {value}")
+        reference_values[value] = classes.setdefault(name, len(classes) + 1)
     note = f"Classes as found in the reference masks: {', '.join(map(str, values))}."
     return replace(
         source,
         classes=classes,
-        reference_values={0: 0} | {value: index for index, value in enumerate(values, 1)},
+        reference_values=reference_values,
         notes=(*source.notes, note),
     )
 
@@ -226,7 +231,9 @@ def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool
             msg = f"{path}: expected names of the classes {list(classes)}, got {names}; rename them"
             raise InputError(msg)
         if named.get(0):
-            msg = f"{path}: expected 0 to be the background, got '{source.prediction_values[0]}'; change its value"
+            msg = (
+                f"{path}: expected 0 to be no class, got '{source.prediction_values[0]}'; give that class another value"
+            )
             raise InputError(msg)
         prediction_values = {0: 0} | named
     return {

@@ -23,6 +23,7 @@ from equivox.options import Options
 from equivox.pipelines.prediction.folder import PredictionFolder, PredictionResult, Role, Status
 from equivox.pipelines.prediction.scans import Scan, find_scans, scan_of_channels
 from equivox.pipelines.prediction.sliding_window import ready_network, sliding_window_probabilities, window_count
+from equivox.pipelines.preprocess import STORE_NAME
 from equivox.pipelines.run_folder import COHORT, CONFIG, RunFolder
 from equivox.progress import progress_bar
 from equivox.volume import Grid, read_grid
@@ -115,6 +116,7 @@ def predict(
     output = PredictionFolder(out, model.run, model.folds, model.settings())
     if dry_run:
         return [job.result or _attempt(job, partial(_planned, job, model, output)) for job in jobs]
+    output.refuse_foreign(job.scan.case_id for job in jobs)
     present = {job.scan.case_id for job in jobs if not job.result and output.has(job.scan.case_id)}
     if present and not (overwrite or resume):
         msg = (
@@ -123,10 +125,10 @@ def predict(
         )
         raise InputError(msg)
     if resume:
-        jobs = [replace(job, result=job.ends("kept")) if job.scan.case_id in present else job for job in jobs]
+        jobs = [_kept_if_same(job, output) if job.scan.case_id in present else job for job in jobs]
     waiting = [job for job in jobs if job.result is None]
     model.load(sorted({fold for job in waiting for fold in job.folds}))
-    made_anew = {job.scan.case_id for job in jobs} if overwrite else set()
+    made_anew = {job.scan.case_id for job in (jobs if overwrite else waiting)}
     output.open([job.result for job in jobs if job.result], made_anew)
     made = iter(list(_predict_all(waiting, model, output, workers)))
     results = [job.result or next(made) for job in jobs]
@@ -257,6 +259,14 @@ def _cohort_jobs(model: _Model, path: Path) -> list[_Job]:
     return jobs
 
 
+def _kept_if_same(job: _Job, output: PredictionFolder) -> _Job:
+    """Return the job as done, unless nobody noted that its label map was made of these files."""
+    if output.made_of(job.scan.case_id, job.scan.images):
+        return replace(job, result=job.ends("kept"))
+    logger.warning("%s: its label map was not made of this scan, so it is predicted anew", job.scan.case_id)
+    return job
+
+
 def _faulty(job: _Job) -> PredictionResult | None:
     lost = [path for path in job.scan.images.values() if not path.exists()]
     fault = job.scan.fault or (f"{lost[0]}: no such file; check the path" if lost else "")
@@ -265,8 +275,10 @@ def _faulty(job: _Job) -> PredictionResult | None:
 
 def _require_own_folder(out: Path, jobs: Sequence[_Job]) -> None:
     """Refuse a folder with something else in it that label maps and tables of the same names would replace."""
+    inside = (out.parent / CONFIG).exists() and out.name.startswith("fold_")
+    stored = (out.parent / COHORT).exists() and out.name == STORE_NAME
     for name, kind in ((CONFIG, "run"), (COHORT, "cohort")):
-        if (out / name).exists():
+        if (out / name).exists() or (inside and kind == "run") or (stored and kind == "cohort"):
             msg = f"{out}: expected a folder of its own for the label maps, got that of a {kind}; choose another --out"
             raise InputError(msg)
     # Unlike `Path.resolve` it does not fail on a link that leads back to itself.
@@ -346,7 +358,8 @@ def _loaded_ahead(jobs: Sequence[_Job], model: _Model, workers: int) -> Iterator
             # The future leaves the queue with its scan, so that nothing keeps a finished scan in memory.
             yield job, lambda: ahead.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Ctrl-C must not wait for a scan that is being read.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _planned(job: _Job, model: _Model, output: PredictionFolder) -> PredictionResult:

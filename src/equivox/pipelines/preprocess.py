@@ -9,7 +9,7 @@ from pathlib import Path
 
 from equivox.atomic import remove_remains, write_text
 from equivox.datasets.cohort import Case, load_cohort
-from equivox.datasets.plan import Plan, PreprocessingPlan, load_plan
+from equivox.datasets.plan import PLAN_NAME, Plan, PreprocessingPlan, load_plan
 from equivox.datasets.prepare import prepare_case
 from equivox.datasets.room import require_room_by_header
 from equivox.datasets.store import FileHash, Store
@@ -93,7 +93,9 @@ def fill_store(
         InputError: If a case would become larger than the memory of this machine; nothing is prepared then.
     """
     cohort = load_cohort(cohort_folder)
-    preparation = (plan or load_plan(cohort.folder)).preprocessing
+    plan = plan or load_plan(cohort.folder)
+    plan.require_cohort(cohort.config, cohort.folder / PLAN_NAME)
+    preparation = plan.preprocessing
     if preparation.extra_transforms:
         from equivox.datasets.transforms import check_transforms
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +28,8 @@ MANIFEST, CARD, WEIGHTS, METRICS = "manifest.json", "MODEL_CARD.md", "model.safe
 HASHED = (CONFIG, PLAN, COHORT, SPLIT)
 """Files of the run whose hashes are in the manifest, as ``run/config.yaml`` and so on."""
 _OF_A_MANIFEST = ("asked", "hashes", "cases", "folds")
+
+_SYSTEM_CODE = re.compile(r"os error (\d+)")
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +65,9 @@ class RunFolder:
     @cached_property
     def plan(self) -> Plan:
         """The plan that the networks were trained with."""
-        return load_options(Plan, self.path / PLAN)
+        plan = load_options(Plan, self.path / PLAN)
+        plan.require_cohort(self.cohort_config, self.path / PLAN)
+        return plan
 
     @cached_property
     def network_plan(self) -> NetworkPlan:
@@ -94,9 +100,10 @@ class RunFolder:
         except ValueError as error:
             msg = f"{path}: expected JSON, got {error}; copy the run again"
             raise InputError(msg) from None
-        missing = [name for name in _OF_A_MANIFEST if not isinstance(manifest, dict) or name not in manifest]
-        if missing:
-            msg = f"{path}: expected the manifest of a run, got JSON without '{missing[0]}'; copy the run again"
+        whole = isinstance(manifest, dict) and all(isinstance(manifest.get(name), dict) for name in _OF_A_MANIFEST)
+        inner = [entry for name in ("cases", "folds") for entry in manifest[name].values()] if whole else []
+        if not whole or not all(isinstance(entry, dict) for entry in inner):
+            msg = f"{path}: expected the manifest of a run, got other JSON; copy the run again"
             raise InputError(msg)
         return dict(manifest)
 
@@ -183,9 +190,19 @@ def write_weights(network: nn.Module, path: Path, facts: dict[str, str]) -> None
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, facts: dict[str, str] | None = None) -> None:
-    """Write named tensors as safetensors, whole or not at all."""
+    """Write named tensors as safetensors, whole or not at all.
+
+    Raises:
+        OSError: If the system refuses, a full disk for example; safetensors has an error of its own for that.
+    """
     with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=facts)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=facts)
+        except SafetensorError as error:
+            code = _SYSTEM_CODE.search(str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

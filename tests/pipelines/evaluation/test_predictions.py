@@ -53,10 +53,10 @@ def test_a_list_of_roles_alone_goes_by_the_names_of_the_files(tmp_path: Path) ->
     assert listed_mask(read_list(tmp_path)["a"], "a", tmp_path, {"a": mask}) == mask
 
 
-@pytest.mark.parametrize("text", ["[]", "null", '{"liver": 1}'])
+@pytest.mark.parametrize("text", ["[]", "null", '{"liver": 1}', '{"1": "a", "01": "b"}', '{"1": 5}'])
 def test_labels_that_are_no_mapping_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.json").write_text(text)
-    with pytest.raises(InputError, match=r'labels.json: expected {"1": "liver", ...}, got other keys'):
+    with pytest.raises(InputError, match=r'labels.json: expected {"1": "liver", ...}, each value once, got other'):
         read_label_names(tmp_path)
 
 

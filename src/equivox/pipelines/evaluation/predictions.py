@@ -97,11 +97,12 @@ def read_label_names(predictions: Path) -> dict[int, str] | None:
     if not path.is_file():
         return None
     values = _read_json(path)
-    try:
-        return {int(value): str(name) for value, name in values.items()}
-    except (ValueError, AttributeError):
-        msg = f'{path}: expected {{"1": "liver", ...}}, got other keys; write the value of each class as its key'
-        raise InputError(msg) from None
+    names = values if isinstance(values, dict) else {}
+    numbers = [int(value) for value in names if value.isascii() and value.isdecimal()]
+    if not names or len(set(numbers)) < len(names) or not all(isinstance(name, str) for name in names.values()):
+        msg = f'{path}: expected {{"1": "liver", ...}}, each value once, got other JSON; write each value and its class'
+        raise InputError(msg)
+    return dict(zip(numbers, names.values(), strict=True))
 
 
 def read_model(predictions: Path) -> dict[str, str | None]:

@@ -98,6 +98,32 @@ class PredictionFolder:
         """Tell whether a case's label map is there."""
         return (self.path / file_name(case_id)).exists()
 
+    def refuse_foreign(self, case_ids: Iterable[str]) -> None:
+        """Refuse a folder without the table of earlier predictions that holds files of these names: somebody else's.
+
+        Raises:
+            InputError: If there are such files.
+        """
+        if (self.path / TABLE).is_file():
+            return
+        names = (*(file_name(case_id) for case_id in case_ids), LABELS, MANIFEST)
+        name = next((name for name in names if (self.path / name).exists()), None)
+        if name:
+            msg = (
+                f"{self.path}: expected a new folder, or one of earlier predictions with their {TABLE}, got {name} and "
+                "no such table; choose another --out"
+            )
+            raise InputError(msg)
+
+    def made_of(self, case_id: str, images: Mapping[str, Path]) -> bool:
+        """Tell whether an earlier call noted that the label map there was predicted from these very files."""
+        try:
+            cases = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["cases"]
+            inputs = dict(cases[case_id]["inputs"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return inputs == {name: file_sha256(path) for name, path in images.items()}
+
     def open(self, results: Iterable[PredictionResult], made_anew: set[str]) -> None:
         """Take over what earlier calls left, and write the table with the results that are clear already.
 
@@ -109,11 +135,12 @@ class PredictionFolder:
             InputError: If there are predictions of other networks or settings.
         """
         self._adopt(made_anew)
+        self._rows |= {result.case_id: result.row() for result in results}
+        # The manifest comes first and the table second: by the table later calls know the folder.
+        self._write_manifest()
+        self._write_table()
         names = {"0": "background", **{str(value): name for name, value in self.values.items()}}
         write_text(self.path / LABELS, json.dumps(names, indent=2, ensure_ascii=False) + "\n")
-        self._rows |= {result.case_id: result.row() for result in results}
-        self._write_table()
-        self._write_manifest()
 
     def write(
         self,
@@ -165,13 +192,23 @@ class PredictionFolder:
         self._manifest["finished"] = _now()
         self._write_manifest()
 
-    def _adopt(self, made_anew: set[str]) -> None:
+    def _earlier_rows(self) -> dict[str, dict[str, str]]:
+        """Return case -> its line of an earlier call's table; empty where there is none."""
         if not (self.path / TABLE).is_file():
-            return
+            return {}
         try:
             table = pd.read_csv(self.path / TABLE, dtype=str, keep_default_na=False)
+            return {row["case_id"]: {name: row[name] for name in _COLUMNS} for row in table.to_dict("records")}
+        except (OSError, ValueError, KeyError, TypeError):
+            msg = f"{self.path / TABLE}: expected the table of earlier predictions, got another; choose another --out"
+            raise InputError(msg) from None
+
+    def _adopt(self, made_anew: set[str]) -> None:
+        rows = self._earlier_rows()
+        if not rows:
+            return
+        try:
             earlier = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
-            rows = {row["case_id"]: {name: row[name] for name in _COLUMNS} for row in table.to_dict("records")}
             same = all(earlier[name] == self._manifest[name] for name in ("weights", "settings"))
         except (OSError, ValueError, KeyError, TypeError):
             wanted = f"{TABLE} and {MANIFEST} of earlier predictions"
