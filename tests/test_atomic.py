@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import time
@@ -83,3 +84,28 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypat
         InputError, match=r"new: expected a folder to write to, got no permission in .*; choose another"
     ):
         require_writable(tmp_path / "new")
+
+
+def test_an_error_names_the_file_that_was_meant_and_no_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_text(tmp_path / "plan.yaml", "a")
+    assert str(caught.value.filename) == str(tmp_path / "plan.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+def test_an_older_folder_that_cannot_be_moved_stays_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "evaluation"
+    target.mkdir()
+    (target / "old.txt").touch()
+
+    def busy(self: Path, to: Path) -> None:
+        raise OSError(errno.EBUSY, "busy", str(self))
+
+    monkeypatch.setattr(Path, "rename", busy)
+    with pytest.raises(OSError, match="busy"), atomic_folder(target) as temporary:
+        (temporary / "new.txt").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation"]
+    assert [path.name for path in target.iterdir()] == ["old.txt"]

@@ -34,7 +34,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="-" + path.name)
+    with _named(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="-" + path.name)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -43,7 +44,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        with _named(path):
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,13 +69,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~mask)
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".old-" + path.name + "-"))
-            path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old)
+            try:
+                path.rename(old / path.name)
+                temporary.rename(path)
+            finally:
+                # Where the old one could not be moved, or nothing took its place, it stays what it was.
+                if not path.exists():
+                    (old / path.name).rename(path)
+                shutil.rmtree(old)
         else:
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors of the system name the file that was meant, and not a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def remove_remains(folder: Path) -> None:

@@ -191,6 +191,23 @@ def test_an_existing_cohort_is_kept_unless_asked(source: Path, tmp_path: Path) -
     assert load_cohort(tmp_path / "cohort").config.name == "again"
 
 
+@pytest.mark.parametrize("name", ["cohort.yaml", "left_out.csv"])
+def test_files_of_a_cohorts_names_are_kept_unless_asked(source: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort" / name).write_text("precious")
+    with pytest.raises(InputError, match=rf"{name}: expected no cohort there yet, got one"):
+        import_cohort(source, tmp_path / "cohort", options())
+    assert (tmp_path / "cohort" / name).read_text() == "precious"
+
+
+def test_a_table_is_not_imported_over_itself(source: Path, tmp_path: Path) -> None:
+    folder = import_cohort(source, tmp_path / "cohort", options()).cohort.folder
+    before = (folder / "cohort.csv").read_text()
+    with pytest.raises(InputError, match=r"expected a table that the import does not replace"):
+        import_cohort(folder / "cohort.csv", folder, overwrite=True)
+    assert (folder / "cohort.csv").read_text() == before
+
+
 def test_a_source_of_no_known_layout_says_what_to_add(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected a BIDS folder.*add for example --image"):
         import_cohort(tmp_path, tmp_path / "cohort")

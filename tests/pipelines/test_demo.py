@@ -33,6 +33,25 @@ def test_a_folder_that_is_no_demo_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 
+def test_nothing_is_removed_before_the_demo_can_begin(tmp_path: Path, training_cohort: Path) -> None:
+    out = tmp_path / "demo"
+    out.mkdir()
+    (out / ".equivox-demo").touch()
+    (out / "run").mkdir()
+    inner = training_cohort.rename(out / "cohort")
+    for choice, words in (
+        ({"settings": DemoSettings(patients=-5)}, "--patients: expected 1 or more"),
+        ({"cohort": tmp_path / "none"}, "expected a cohort folder"),
+        ({"cohort": inner}, "expected a cohort outside of"),
+    ):
+        with pytest.raises(InputError, match=words):
+            demo(out, overwrite=True, **choice)
+    (out / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match=r"expected nothing beside the earlier demo, got thesis\.txt"):
+        demo(out, overwrite=True)
+    assert {path.name for path in out.iterdir()} == {".equivox-demo", "run", "cohort", "thesis.txt"}
+
+
 @pytest.mark.parametrize("minutes", [float("nan"), float("inf"), 0.0])
 def test_a_time_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, minutes: float) -> None:
     with pytest.raises(InputError, match=r"--max-minutes: expected a number of minutes above 0, got (nan|inf|0); "):

@@ -476,3 +476,9 @@ def test_folders_that_share_no_name_are_refused(tmp_path: Path) -> None:
 def _empty(folder: Path) -> Path:
     (folder / "none").mkdir()
     return folder / "none"
+
+
+def test_the_folder_that_one_is_in_is_refused_before_anything_is_scored(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"expected a folder that can be replaced, got the folder that you are in"):
+        evaluate(Path(), references=tmp_path, predictions=tmp_path)

@@ -17,6 +17,7 @@ from equivox.pipelines.run_folder import RunFolder, read_tensors
 from equivox.pipelines.train import dry_run
 from equivox.pipelines.train import train as train_with_workers
 from equivox.pipelines.training.learner import Learner
+from equivox.pipelines.training.lock import locked
 from equivox.pipelines.training.logs import read_log
 from equivox.pipelines.training.stop import TrainingStopped
 
@@ -127,6 +128,44 @@ def test_a_fold_that_takes_longer_than_its_share_of_the_time_says_so(
     warned = [line for line in caplog.messages if "this fold will take" in line]
     assert len(warned) == 2
     assert "0.0 were given" in warned[0]
+
+
+def test_two_trainings_of_one_run_exclude_each_other(training_cohort, tmp_path) -> None:
+    run = tmp_path / "run"
+    train(training_cohort, run, overrides=QUICK)
+    (run / "fold_0" / "model.safetensors").unlink()
+    with locked(run), pytest.raises(InputError, match=r"run: expected a run that nobody works on, .* let it end"):
+        train(training_cohort, run, resume=True)
+    train(training_cohort, run, resume=True)
+    assert RunFolder(run).folds == (0,)
+
+
+def test_a_loss_that_is_not_finite_is_told_with_what_to_do(training_cohort, tmp_path) -> None:
+    with pytest.raises(InputError, match=r"the loss or its gradient is not finite .*; lower optimizer\.lr"):
+        train(training_cohort, tmp_path / "run", overrides=("steps=6", "precision=float32", "optimizer.lr=1e30"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"progress": {"steps_done": "abc"}},
+        {"progress": {"losses": None}},
+        {"progress": {"steps_done": 50_000}},
+        {"optimizer": []},
+    ],
+)
+def test_a_checkpoint_whose_numbers_cannot_be_is_refused(training_cohort, tmp_path, change) -> None:
+    run = tmp_path / "run"
+    train(training_cohort, run, overrides=QUICK)
+    (run / "fold_0" / "model.safetensors").unlink()
+    (path,) = (run / "fold_0" / "checkpoint").glob("*/state.json")
+    state = json.loads(path.read_text())
+    for key, value in change.items():
+        state[key] = {**state[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(state))
+    (run / "fold_0" / "metrics.jsonl").write_text("5\n")
+    with pytest.raises(InputError, match=r"step_000000006: expected a whole checkpoint of this run, got "):
+        train(training_cohort, run, resume=True)
 
 
 def test_a_process_that_is_killed_leaves_a_state_to_resume_from(training_cohort, tmp_path) -> None:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +17,7 @@ from equivox.progress import console
 
 logger = logging.getLogger("equivox")
 
-DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 # Threads of torch that wait for one another spin for milliseconds by default. As soon as another program uses one of
 # the processors, they spend whole time slices waiting for a thread that has none: a step of 0.15 s then took 2.5 s.
@@ -123,4 +125,18 @@ def main() -> None:
     """Run the command line."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault(*_PATIENCE_OF_THREADS)
-    app()
+    # Ended from outside, a command too takes away what it has half written.
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code not in (INTERRUPTED, TERMINATED):
+            raise
+        # Threads that still read a scan would be waited for.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(ended.code))
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

@@ -111,8 +111,12 @@ def import_cohort(
     if not source.exists():
         msg = f"{source}: expected a folder or file to import, got nothing there; check the path"
         raise InputError(msg)
-    if (folder / TABLE_NAME).exists() and not overwrite:
-        msg = f"{folder / TABLE_NAME}: expected no cohort there yet, got one; choose another -o, or add --overwrite"
+    there = next((folder / name for name in (TABLE_NAME, CONFIG_NAME, LEFT_OUT_NAME) if (folder / name).exists()), None)
+    if there is not None and not overwrite:
+        msg = f"{there}: expected no cohort there yet, got one; choose another -o, or add --overwrite"
+        raise InputError(msg)
+    if source.resolve() == (folder / TABLE_NAME).resolve():
+        msg = f"{source}: expected a table that the import does not replace, got that of the cohort; choose another -o"
         raise InputError(msg)
     draft = _read_source(source, options)
     table = _find_table(source, draft, options)

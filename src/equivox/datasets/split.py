@@ -183,7 +183,7 @@ def load_split(folder: Path) -> dict[str, Fold]:
 def _parse_fold(text: str, path: Path) -> Fold:
     if text == TEST:
         return TEST
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         msg = f"{path}: expected a fold such as 0, 1 or 'test', got '{text}'; make the split again"
         raise InputError(msg)
     return int(text)

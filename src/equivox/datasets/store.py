@@ -115,7 +115,9 @@ class FileHashes:
     def remembered(self, path: Path) -> str | None:
         """Return the hash of a file that did not change since it was hashed, else None."""
         entry = self.added.get(str(path)) or self._known.get(str(path))
-        return str(entry[1]) if entry and entry[0] == _stamp(path) else None
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] != _stamp(path):
+            return None
+        return str(entry[1])
 
     def sha256(self, path: Path) -> str:
         """Return the hash of a file or DICOM folder, from memory where it did not change."""
@@ -220,7 +222,12 @@ class Store:
             raise InputError(msg)
         image = _open_array(folder / _IMAGE)
         label = _open_array(folder / _LABEL) if _LABEL in sidecar["files"] else None
-        return StoredCase(key, image, label, PreparedGeometry.from_json(sidecar["geometry"]), folder / _VOXELS)
+        try:
+            geometry = PreparedGeometry.from_json(sidecar["geometry"])
+        except (TypeError, KeyError, ValueError):
+            msg = f"{folder / _SIDECAR}: expected what was written there, got other entries; remove {folder}, run again"
+            raise InputError(msg) from None
+        return StoredCase(key, image, label, geometry, folder / _VOXELS)
 
 
 def _open_array(path: Path) -> StoredArray:
@@ -278,9 +285,15 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _damage(folder: Path, *, verify: bool) -> str | None:
     """Say what is wrong with an entry, None where nothing is."""
     sidecar = _load_json(folder / _SIDECAR)
-    if not sidecar.get("files"):
+    files = sidecar.get("files")
+    keys = {"size", "mtime_ns", "sha256"}
+    if (
+        not files
+        or not isinstance(files, dict)
+        or any(not isinstance(written, dict) or not keys <= set(written) for written in files.values())
+    ):
         return f"{_SIDECAR} cannot be read"
-    for name, written in sidecar["files"].items():
+    for name, written in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

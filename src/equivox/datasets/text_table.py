@@ -106,7 +106,10 @@ def _rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
             if any(stripped):
                 rows.append((line, stripped))
             line = reader.line_num + 1
-    except csv.Error:
+    except csv.Error as error:
+        if "field larger" in str(error):
+            msg = f"{path}: expected cells of a table, got one of over 131,072 characters in line {line}; shorten it"
+            raise InputError(msg) from None
         msg = f"{path}: expected quotes in pairs, got a cell in line {line} that does not end with its quote; mend it"
         raise InputError(msg) from None
     return rows

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 # The demo's folder holds this file, so that only a demo is ever overwritten.
 _MARK = ".equivox-demo"
+_SCANS, _COHORT, _RUN, _PREDICTIONS, _EVALUATION = "scans", "cohort", "run", "predictions", "evaluation"
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,27 @@ def demo(
     Raises:
         InputError: If `out` is in use, there is no time to train, or the cohort has errors.
     """
+    from equivox.datasets.cohort import load_cohort
+
     settings = settings or DemoSettings()
+    if settings.patients < 1:
+        msg = f"--patients: expected 1 or more, got {settings.patients}; write for example 60"
+        raise InputError(msg)
+    if cohort is not None:
+        load_cohort(cohort)
+        if cohort.resolve().is_relative_to(out.resolve()):
+            msg = (
+                f"--cohort {cohort}: expected a cohort outside of {out}, which the demo replaces; choose another --out"
+            )
+            raise InputError(msg)
     if not 0 < settings.max_minutes < inf:
         msg = f"--max-minutes: expected a number of minutes above 0, got {settings.max_minutes:g}; write for example 3"
         raise InputError(msg)
     _make_room(out, overwrite=overwrite)
     started = time.monotonic()
     if cohort is None:
-        cohort = out / "cohort"
-        _draw_and_import(out / "scans", cohort, settings)
+        cohort = out / _COHORT
+        _draw_and_import(out / _SCANS, cohort, settings)
     _prepare(cohort, settings)
     _train_and_predict(cohort, out, settings)
     report = _evaluate(cohort, out, settings)
@@ -81,6 +94,12 @@ def _make_room(out: Path, *, overwrite: bool) -> None:
             raise InputError(msg)
         if not overwrite:
             msg = f"{out}: holds an earlier demo; add --overwrite to replace it, or choose another folder with --out"
+            raise InputError(msg)
+        others = sorted(
+            {path.name for path in out.iterdir()} - {_MARK, _SCANS, _COHORT, _RUN, _PREDICTIONS, _EVALUATION}
+        )
+        if others:
+            msg = f"{out}: expected nothing beside the earlier demo, got {others[0]}; move it, or choose another --out"
             raise InputError(msg)
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -137,7 +156,7 @@ def _train_and_predict(cohort: Path, out: Path, settings: DemoSettings) -> None:
     from equivox.pipelines.predict import predict
     from equivox.pipelines.train import train
 
-    run, predictions = out / "run", out / "predictions"
+    run, predictions = out / _RUN, out / _PREDICTIONS
     length = f"--set steps={settings.steps}" if settings.steps else f"--max-minutes {settings.max_minutes:g}"
     _say("7. Train a U-Net++", f"train --cohort {cohort} --model unetpp --out {run} {length}")
     overrides = [f"seed={settings.seed}"] + ([f"steps={settings.steps}"] if settings.steps else [])
@@ -150,7 +169,7 @@ def _train_and_predict(cohort: Path, out: Path, settings: DemoSettings) -> None:
 def _evaluate(cohort: Path, out: Path, settings: DemoSettings) -> Path:
     from equivox.pipelines.evaluate import evaluate
 
-    predictions, evaluation = out / "predictions", out / "evaluation"
+    predictions, evaluation = out / _PREDICTIONS, out / _EVALUATION
     _say("9. Score and report by group", f"evaluate --cohort {cohort} --predictions {predictions} -o {evaluation}")
     result = evaluate(evaluation, cohort=cohort, predictions=predictions, workers=settings.workers)
     for table in result.summary["tables"]:

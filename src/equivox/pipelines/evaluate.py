@@ -168,9 +168,14 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     if out.is_symlink():
         msg = f"{out}: expected a folder, got a link; name the folder that it leads to with --out"
         raise InputError(msg)
+    # It takes its name when everything is written, and takes the place of what is there.
+    require_writable(out.absolute().parent if out.exists() else out)
     if not out.exists():
-        require_writable(out)
         return
+    if out.resolve() == Path.cwd() or out.is_mount():
+        what = "the folder that you are in" if out.resolve() == Path.cwd() else "the root of a disk"
+        msg = f"{out}: expected a folder that can be replaced, got {what}; name one inside it, {out / 'evaluation'} say"
+        raise InputError(msg)
     # Only an evaluation is ever replaced, whatever --overwrite says, and nothing that lies in it beside.
     held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
     is_evaluation = {SUMMARY, CASES} <= held

@@ -188,7 +188,7 @@ def refuse_edited(path: Path, *, overwrite: bool) -> None:
     """
     if overwrite or not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     body = "".join(lines[2:])
     if not lines or lines[0].strip() != _SEAL + _seal(body):
         msg = (

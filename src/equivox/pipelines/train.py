@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from equivox.pipelines.run_folder import COHORT, CONFIG, MANIFEST, PLAN, SPLIT, 
 from equivox.pipelines.training import manifest as facts
 from equivox.pipelines.training.batches import batches
 from equivox.pipelines.training.learner import Learner
+from equivox.pipelines.training.lock import locked
 from equivox.pipelines.training.loop import FoldLoop, FoldTask
 from equivox.pipelines.training.resolve import ask, resolve_device, resolve_sizes, resolve_steps
 from equivox.pipelines.training.setup import Request, Training, folds_of, prepare
@@ -81,9 +83,12 @@ def train(
             if not training.goes_on:
                 training = _begin(training, begun)
             run = RunFolder(training.out)
-            for number in training.folds:
-                _train_fold(training, run, number, stop)
+            with locked(run.path) if training.world.leads else nullcontext():
+                for number in training.folds:
+                    _train_fold(training, run, number, stop)
         return run
+    except FloatingPointError as error:
+        raise InputError(str(error)) from error
     finally:
         leave_world()
 

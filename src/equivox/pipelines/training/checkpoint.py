@@ -68,11 +68,24 @@ def load_checkpoint(folder: Path, learner: Learner) -> Progress | None:
         _fill(learner.network, newest / _NETWORK)
         _fill(learner.ema.network, newest / _EMA)
         _set_optimizer_state(learner, read_tensors(newest / _OPTIMIZER), state["optimizer"])
-        return Progress(**state["progress"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _checked(Progress(**state["progress"]), learner.config.steps)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         came, _, _ = one_line(error).partition("; ")  # a checkpoint has a remedy of its own
+        if isinstance(error, LookupError | TypeError | AttributeError):
+            came = "other entries"
         msg = f"{newest}: expected a whole checkpoint of this run, got {came}; remove it and run again with --resume"
         raise InputError(msg) from None
+
+
+def _checked(progress: Progress, steps: int | None) -> Progress:
+    """Return the progress of a file if its numbers can be."""
+    counts = (progress.steps_done, progress.validated)
+    most = steps or max(counts)
+    sound = all(isinstance(count, int) and 0 <= count <= most for count in counts)
+    if not sound or not all(isinstance(number, int | float) for number in (progress.seconds, *progress.losses)):
+        msg = f"step {progress.steps_done} of {steps}, or numbers that are none"
+        raise ValueError(msg)
+    return progress
 
 
 def _fill(network: nn.Module, path: Path) -> None:
