@@ -109,3 +109,13 @@ def test_an_older_folder_that_cannot_be_moved_stays_and_nothing_beside_it(
         (temporary / "new.txt").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation"]
     assert [path.name for path in target.iterdir()] == ["old.txt"]
+
+
+def test_a_full_disk_names_what_was_being_written(tmp_path: Path) -> None:
+    for manager in (atomic_path, atomic_folder):
+        with pytest.raises(OSError, match="No space") as caught, manager(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert str(caught.value.filename) == str(tmp_path / "out")
+    with pytest.raises(FileNotFoundError) as missing, atomic_path(tmp_path / "out"):
+        (tmp_path / "another").read_text()
+    assert str(missing.value.filename) == str(tmp_path / "another")

@@ -34,17 +34,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path):
+    with _named(path, path.parent):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="-" + path.name)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with _named(path, temporary):
+            yield temporary
         # A file that mkstemp made is for its owner alone: give it the mode that a plain open would have given.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        with _named(path):
+        with _named(path, temporary):
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -63,7 +64,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-" + path.name + "-"))
     try:
-        yield temporary
+        with _named(path, temporary):
+            yield temporary
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
@@ -84,11 +86,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Let errors of the system name the file that was meant, and not a temporary one."""
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors of the system name the file that was meant, and not a temporary one or, as a full disk does, none."""
     try:
         yield
     except OSError as error:
+        named = error.filename is not None and not str(error.filename).startswith(str(temporary))
+        if error.errno is None or named:
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -172,7 +173,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     require_writable(out.absolute().parent if out.exists() else out)
     if not out.exists():
         return
-    if out.resolve() == Path.cwd() or out.is_mount():
+    if out.resolve() == Path.cwd() or os.path.ismount(out):
         what = "the folder that you are in" if out.resolve() == Path.cwd() else "the root of a disk"
         msg = f"{out}: expected a folder that can be replaced, got {what}; name one inside it, {out / 'evaluation'} say"
         raise InputError(msg)

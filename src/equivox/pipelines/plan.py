@@ -18,7 +18,7 @@ from equivox.datasets.plan import PLAN_NAME, IntensityPlan, NetworkPlan, Plan, P
 from equivox.datasets.sizing import size_network
 from equivox.datasets.transforms import check_transforms
 from equivox.errors import InputError
-from equivox.options import override_options
+from equivox.options import Options, override_options
 from equivox.parallel import map_cases
 from equivox.volume.resample import resized_shape
 
@@ -234,6 +234,12 @@ def _measure(tasks: Sequence[MeasureTask], workers: int) -> list[CaseMeasures]:
     return measures
 
 
+class _Turned(Options):
+    """As much of a plan as says how scans are turned."""
+
+    preprocessing: PreprocessingPlan
+
+
 def _orientation(cohort: Cohort, overrides: Sequence[str]) -> str:
     """Return the axis codes that scans are to be turned to, before anything else of the plan is known."""
     channels = tuple(cohort.config.channels)
@@ -242,9 +248,8 @@ def _orientation(cohort: Cohort, overrides: Sequence[str]) -> str:
         intensity=dict.fromkeys(channels, IntensityPlan(scheme="keep")),
         resample_channels=dict.fromkeys(channels, "same_grid"),
     )
-    wanted = [assignment.strip() for assignment in overrides]
-    own = [one.removeprefix("preprocessing.") for one in wanted if one.startswith("preprocessing.orientation=")]
-    return override_options(draft, own).orientation
+    own = [one for one in overrides if one.strip().startswith("preprocessing.orientation=")]
+    return override_options(_Turned(preprocessing=draft), own).preprocessing.orientation
 
 
 def _plan_preprocessing(
