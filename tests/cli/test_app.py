@@ -134,3 +134,21 @@ def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(given: dict
     command = [sys.executable, "-c", script, "--version"]
     done = subprocess.run(command, env=environment | given, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(found)
+
+
+def test_a_command_that_is_ended_from_outside_takes_away_what_it_has_half_written(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom equivox.atomic import atomic_path\n"
+        "from equivox.cli import app as command_line\n"
+        "def slow():\n"
+        "    with atomic_path(Path(sys.argv[1]) / 'map.nii.gz'):\n"
+        "        print('begun', flush=True)\n        time.sleep(60)\n"
+        "command_line.app = slow\ncommand_line.main()"
+    )
+    started = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "begun\n"
+    started.terminate()
+    started.stdout.close()
+    assert started.wait(timeout=30) == 143
+    assert list(tmp_path.iterdir()) == []

@@ -220,3 +220,12 @@ def test_balance_is_better_than_chance(make: Make) -> None:
     ours = [result.folds[case] for case, *_ in rows]
     random = [deviation([ours[index] for index in rng.permutation(30)]) for _ in range(200)]
     assert deviation(list(ours)) < min(random)
+
+
+def test_a_raised_digit_is_no_fold(make) -> None:
+    folder = make(people(6))
+    path = folder / "split.csv"
+    split_cohort(load_cohort(folder), folds=2)
+    path.write_text(path.read_text().replace(",1\n", ",²\n"), encoding="utf-8")
+    with pytest.raises(InputError, match="expected a fold such as 0, 1 or 'test', got '²'"):
+        load_split(folder)

@@ -124,6 +124,15 @@ def test_a_file_is_hashed_once_and_again_when_it_changed(store, files, monkeypat
     assert Store(store.folder).key(images, label, {0: 0}, PLAN) != key
 
 
+def test_remembered_hashes_that_are_none_are_made_anew(store, files) -> None:
+    images, label = files
+    key = store.key(images, label, {0: 0}, PLAN)
+    store.hashes.save()
+    path = store.hashes.path
+    path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), 5)))
+    assert Store(store.folder).key(images, label, {0: 0}, PLAN) == key
+
+
 def test_a_missing_file_is_named(store, files) -> None:
     images, label = files
     images["ct"].unlink()
@@ -144,6 +153,8 @@ def flip_a_byte(path) -> None:
         (lambda folder: (folder / "label.b2nd").write_bytes(b"short"), "bytes"),
         (lambda folder: flip_a_byte(folder / "image.b2nd"), "checksum"),
         (lambda folder: (folder / "case.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "case.json").write_text('{"files": {"image.b2nd": {}}}'), "cannot be read"),
+        (lambda folder: (folder / "case.json").write_text('{"files": {"image.b2nd": 5}}'), "cannot be read"),
     ],
 )
 def test_a_damaged_entry_is_taken_away_with_a_line_in_the_log(store, caplog, damage, reason) -> None:

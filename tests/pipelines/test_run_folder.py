@@ -1,13 +1,16 @@
+import errno
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from equivox.datasets.cohort import ChannelConfig, CohortConfig
 from equivox.datasets.plan import IntensityPlan, NetworkPlan, Plan, PreprocessingPlan
 from equivox.errors import InputError
 from equivox.options import save_options
-from equivox.pipelines.run_folder import HASHED, RunFolder, read_tensors, write_weights
+from equivox.pipelines.run_folder import HASHED, RunFolder, read_tensors, write_tensors, write_weights
 from equivox.pipelines.training.manifest import write_manifest
 from equivox.pipelines.training_config import TrainingConfig
 
@@ -164,3 +167,14 @@ def test_a_split_without_folds_is_named(folder, table) -> None:
     (folder / "split.csv").write_text(table)
     with pytest.raises(InputError, match=r"split.csv: expected a fold or 'test' for each case_id, got .*; copy the"):
         _ = RunFolder(folder).split
+
+
+def test_weights_on_a_full_disk_are_an_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_, **__) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("equivox.pipelines.run_folder.save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_tensors({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
