@@ -31,7 +31,7 @@ import pandas as pd
 import yaml
 from machine import RESULTS, describe_machine, machine_line, result_name
 
-from equivox.metrics.bootstrap import mean_interval
+from equivox.metrics.statistics.bootstrap import mean_interval
 
 FOLDS = 5
 

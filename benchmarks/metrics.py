@@ -117,7 +117,7 @@ def measure(tool: str, folder: Path, repeats: int) -> dict[str, Any]:
 def equivox_case(
     reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...], hd95: str = "directed_max"
 ) -> Callable[[], dict[str, Any]]:
-    from equivox.metrics.case_scores import score_case
+    from equivox.metrics.masks.case_scores import score_case
 
     options: Any = {"classes": {"it": 1}, "spacing_mm": spacing, "tolerance_mm": TOLERANCE_MM, "hd95": hd95}
 

@@ -16,8 +16,8 @@ import numpy as np
 from machine import RESULTS, describe_machine, machine_line
 from scipy import stats
 
-from equivox.metrics.bootstrap import Interval, mean_interval, quantile_interval
-from equivox.metrics.permutation import contrast_family
+from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval
+from equivox.metrics.statistics.permutation import contrast_family
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 

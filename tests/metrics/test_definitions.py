@@ -1,7 +1,7 @@
 from dataclasses import fields
 
-from equivox.metrics.case_scores import ClassScores
 from equivox.metrics.definitions import METRICS
+from equivox.metrics.masks.case_scores import ClassScores
 
 
 def test_every_score_of_a_case_is_defined() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equivox.metrics.case_scores import ClassScores, score_case
+from equivox.metrics.masks.case_scores import ClassScores, score_case
 
 pytestmark = pytest.mark.real
 

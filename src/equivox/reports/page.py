@@ -1,26 +1,21 @@
 """The report as one HTML file that needs nothing else."""
 
-import base64
-import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from equivox.atomic import write_text
 from equivox.reports.case_list import hover_lines, list_cases, lowest_cases
+from equivox.reports.document import packed_csv, render, words
 from equivox.reports.embedding import embedded_json, finite
 from equivox.reports.gallery import gallery_case, window_filters
 from equivox.reports.left_out import empty_masks, ledger
-from equivox.reports.numbers import METRICS, formula, metric_text, metric_unit, number, size_word, unit_text
+from equivox.reports.numbers import METRICS, formula, metric_text, metric_unit, size_word, unit_text
 from equivox.reports.overlay import OverlayCase
-from equivox.reports.plots import palette
 from equivox.reports.views import TableView, make_scales, table_view
 
 _MOST_LISTED: Final = 200
@@ -97,16 +92,7 @@ def write_report(
 
 def render_report(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence[OverlayCase]) -> str:
     """Return the page of `write_report` as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("equivox.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["words"] = _words
-    environment.filters["counted"] = _counted
-    return environment.get_template("report.html.j2").render(**_context(finite(summary), cases, overlays))
+    return render("report.html.j2", **_context(finite(summary), cases, overlays))
 
 
 def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence[OverlayCase]) -> dict[str, Any]:
@@ -118,6 +104,9 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
     others = [table for table in tables if table is not headline]
     gallery = [gallery_case(case, place, cases, settings) for place, case in enumerate(overlays, 1)]
     return {
+        "version": summary["equivox_version"],
+        "kind": "Equity report",
+        "title": summary["cohort"]["name"],
         "summary": summary,
         "page": _page_words(summary),
         "facts": _facts(summary),
@@ -133,43 +122,13 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "hashes": [(name, str(value)) for name, value in (summary.get("inputs") or {}).items()],
         "cite": _cite(summary),
         "settings_rows": [_setting(key, value, settings) for key, value in settings.items()],
-        "contents": _contents(headline, others),
+        "contents": list(_contents(headline, others)),
         "file_stem": re.sub(r"[^A-Za-z0-9]+", "-", summary["cohort"]["name"]).strip("-").lower()[:60] or "report",
-        "style": _palette() + _asset("report.css"),
-        "script": _asset("report.js"),
         "windows": window_filters() if any(case.windows for case in gallery) else "",
         "hover_json": embedded_json(hover_lines(listed, settings)),
         "summary_json": embedded_json(summary),
-        "cases_gzip": _packed(cases),
+        "cases_gzip": packed_csv(cases),
     }
-
-
-def _packed(cases: pd.DataFrame) -> str:
-    """Return the case table as gzipped CSV in base64: the script unpacks it when it is saved."""
-    text = cases.to_csv(index=False, lineterminator="\n")
-    return base64.b64encode(gzip.compress(text.encode("utf-8"), mtime=0)).decode("ascii")
-
-
-def _asset(name: str) -> Markup:
-    return Markup(files("equivox.reports").joinpath("templates", name).read_text(encoding="utf-8"))  # noqa: S704  our own
-
-
-def _palette() -> Markup:
-    light, dark = (
-        ":root{" + "".join(f"--{name}:{pair[which]};" for name, pair in palette().items()) + "}" for which in (0, 1)
-    )
-    return Markup(f"{light}@media screen and (prefers-color-scheme:dark){{{dark}}}\n")  # noqa: S704  our own
-
-
-def _words(key: str) -> str:
-    if key in METRICS:
-        return METRICS[key].label
-    text = key.replace("_", " ")
-    return text[:1].upper() + text[1:]
-
-
-def _counted(count: int) -> str:
-    return number(count, 0)
 
 
 def _page_words(summary: Mapping[str, Any]) -> PageWords:
@@ -231,7 +190,7 @@ def _setting(key: str, value: Any, settings: Mapping[str, Any]) -> tuple[str, st
         written += f" {settings['distance_unit']}"
     elif key == "volume_unit":
         written = unit_text(written)
-    return _SETTING_WORDS.get(key, _words(key)), written
+    return _SETTING_WORDS.get(key, words(key)), written
 
 
 def _cite(summary: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from equivox.metrics.surface import HD95_CONVENTIONS, HD95Convention
+from equivox.metrics.masks.surface import HD95_CONVENTIONS, HD95Convention
 from equivox.pipelines.evaluation.methods import describe_methods
 from equivox.pipelines.evaluation.options import EvaluateOptions
 

@@ -11,9 +11,9 @@ from jaxtyping import Integer
 
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
-from equivox.metrics.case_scores import score_case
-from equivox.metrics.empty import EmptyPolicy
-from equivox.metrics.surface import HD95Convention
+from equivox.metrics.masks.case_scores import score_case
+from equivox.metrics.masks.empty import EmptyPolicy
+from equivox.metrics.masks.surface import HD95Convention
 from equivox.volume.reading import read_label_map
 from equivox.volume.resample import resample_to_grid
 from equivox.volume.volume import Volume

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equivox.metrics.definitions import METRICS
-from equivox.metrics.empty import EMPTY_POLICIES
-from equivox.metrics.surface import HD95_CONVENTIONS
-from equivox.metrics.verdict import RULE
+from equivox.metrics.fairness.verdict import RULE
+from equivox.metrics.masks.empty import EMPTY_POLICIES
+from equivox.metrics.masks.surface import HD95_CONVENTIONS
 from equivox.pipelines.evaluation.options import EvaluateOptions
 
 _REFERENCES = (

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from equivox.metrics.empty import EmptyPolicy
-from equivox.metrics.surface import HD95Convention
+from equivox.metrics.masks.empty import EmptyPolicy
+from equivox.metrics.masks.surface import HD95Convention
 from equivox.options import Options
 
 

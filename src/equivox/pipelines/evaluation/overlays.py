@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from equivox.errors import InputError
-from equivox.metrics.patient_means import case_values
+from equivox.metrics.statistics.patient_means import case_values
 from equivox.pipelines.evaluation.cases import ScoringTask, read_pair
 from equivox.pipelines.evaluation.sources import EvaluationSource, ScoredCase
 from equivox.reports.overlay import OverlayCase, Rank

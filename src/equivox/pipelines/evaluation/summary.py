@@ -10,7 +10,7 @@ import pandas as pd
 
 from equivox import __version__
 from equivox.hashing import file_sha256
-from equivox.metrics.groups import one_group_per_patient
+from equivox.metrics.fairness.groups import one_group_per_patient
 from equivox.pipelines.evaluation.cases import CaseResult
 from equivox.pipelines.evaluation.methods import describe_methods
 from equivox.pipelines.evaluation.options import EvaluateOptions

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from equivox.datasets.cohort import AttributeConfig
-from equivox.metrics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
-from equivox.metrics.equity import spread
-from equivox.metrics.groups import Grouping, cross, one_group_per_patient
-from equivox.metrics.patient_means import case_values, patient_values
-from equivox.metrics.permutation import ContrastFamily, contrast_family, patients_needed
-from equivox.metrics.simulation import simulated_coverage, simulated_size
-from equivox.metrics.verdict import verdict
+from equivox.metrics.fairness.equity import spread
+from equivox.metrics.fairness.groups import Grouping, cross, one_group_per_patient
+from equivox.metrics.fairness.verdict import verdict
+from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
+from equivox.metrics.statistics.patient_means import case_values, patient_values
+from equivox.metrics.statistics.permutation import ContrastFamily, contrast_family, patients_needed
+from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
 from equivox.pipelines.evaluation.cases import SCORES
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.reports.numbers import decimals, interval, number, unit_text

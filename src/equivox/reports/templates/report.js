@@ -3,7 +3,8 @@ window.addEventListener("error", (event) => { document.body.dataset.error = even
 (() => {
   const all = (where, what) => Array.from(where.querySelectorAll(what));
   const json = (node) => JSON.parse(node.textContent);
-  const cases = json(document.getElementById("hover-data"));
+  const hover = document.getElementById("hover-data");
+  const cases = hover ? json(hover) : { id: [], heads: [], values: [] };
   const tip = document.getElementById("tip");
 
   // Marks: the nearest one to the pointer, or one after the other by keyboard.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from equivox.metrics.simulation import LARGEST, simulated_coverage, simulated_size
+from equivox.metrics.statistics.simulation import LARGEST, simulated_coverage, simulated_size
 
 
 def test_coverage_is_near_nominal_for_skewed_values() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.overlap import dice, iou
+from equivox.metrics.masks.overlap import dice, iou
 
 
 def test_dice_and_iou_by_hand() -> None:

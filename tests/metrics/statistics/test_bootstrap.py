@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
+from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
 
 
 def skewed(rng: np.random.Generator, patients: int) -> np.ndarray:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from equivox.metrics.bootstrap import MINIMUM_PATIENTS
-from equivox.metrics.permutation import Contrast
+from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
+from equivox.metrics.statistics.permutation import Contrast
 
 Answer = Literal["difference", "ruled_out", "no_evidence", "cannot_say"]
 

@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.empty import EMPTY_POLICIES, EmptyPolicy, Outcome, check_policy, outcome_of
+from equivox.metrics.masks.empty import EMPTY_POLICIES, EmptyPolicy, Outcome, check_policy, outcome_of
 
 
 def test_each_pair_of_counts_has_its_outcome() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.permutation import Contrast, contrast_family, patients_needed
+from equivox.metrics.statistics.permutation import Contrast, contrast_family, patients_needed
 
 
 def only(family: tuple[Contrast, ...], group: str) -> Contrast:

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from equivox.metrics.permutation import Contrast
-from equivox.metrics.verdict import ANSWERS, RULE, verdict
+from equivox.metrics.fairness.verdict import ANSWERS, RULE, verdict
+from equivox.metrics.statistics.permutation import Contrast
 
 
 def contrast(group: str, difference: float, half: float, p: float, gap: float, patients: int = 40) -> Contrast:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from equivox.errors import InputError
-from equivox.metrics import surface_search
-from equivox.metrics.surface import HD95_CONVENTIONS, check_convention, surface_scores
-from equivox.metrics.surface_elements import average_with_neighbours, cell_codes, element_tables, surface_elements
-from equivox.metrics.surface_search import SurfaceSearch
+from equivox.metrics.masks import surface_search
+from equivox.metrics.masks.surface import HD95_CONVENTIONS, check_convention, surface_scores
+from equivox.metrics.masks.surface_elements import average_with_neighbours, cell_codes, element_tables, surface_elements
+from equivox.metrics.masks.surface_search import SurfaceSearch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

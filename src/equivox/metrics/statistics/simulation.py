@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from equivox.metrics.bootstrap import MINIMUM_PATIENTS, mean_interval
-from equivox.metrics.permutation import additive_residuals, smallest_p
+from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, mean_interval
+from equivox.metrics.statistics.permutation import additive_residuals, smallest_p
 
 LARGEST = 500
 """With more patients than this nothing is simulated: it would take long, and theory holds."""

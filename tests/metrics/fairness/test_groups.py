@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from equivox.metrics.groups import Grouping, cross, one_group_per_patient
-from equivox.metrics.patient_means import case_values, patient_values
+from equivox.metrics.fairness.groups import Grouping, cross, one_group_per_patient
+from equivox.metrics.statistics.patient_means import case_values, patient_values
 
 
 def test_a_patient_whose_cases_contradict_one_another_has_no_group() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.case_scores import ClassScores, _check_maps, score_case
-from equivox.metrics.surface import HD95_CONVENTIONS, surface_scores
+from equivox.metrics.masks.case_scores import ClassScores, _check_maps, score_case
+from equivox.metrics.masks.surface import HD95_CONVENTIONS, surface_scores
 
 SPACING = (1.0, 2.0, 3.0)
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial import KDTree
 
-from equivox.metrics.surface_elements import SurfaceElements, is_surface
+from equivox.metrics.masks.surface_elements import SurfaceElements, is_surface
 
 # Elements farther apart than this many voxel sides count as far.
 _REACH_VOXELS: Final = 5.0

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Integer
 from scipy import ndimage
 
 from equivox.errors import InputError
-from equivox.metrics.empty import EmptyPolicy, Outcome, check_policy, outcome_of
-from equivox.metrics.overlap import dice, iou
-from equivox.metrics.surface import HD95Convention, check_convention, surface_scores
+from equivox.metrics.masks.empty import EmptyPolicy, Outcome, check_policy, outcome_of
+from equivox.metrics.masks.overlap import dice, iou
+from equivox.metrics.masks.surface import HD95Convention, check_convention, surface_scores
 
 _Box = tuple[slice, ...]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.equity import es_std, es_sum, gap, ratio, spread
+from equivox.metrics.fairness.equity import es_std, es_sum, gap, ratio, spread
 
 GROUPS = [[0.80, 0.82, 0.84], [0.70, 0.74], [0.90, 0.88, 0.86, 0.90]]
 

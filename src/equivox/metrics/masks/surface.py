@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from equivox.errors import InputError
-from equivox.metrics.surface_elements import average_with_neighbours, cell_codes, surface_elements
-from equivox.metrics.surface_search import SurfaceSearch, distance_map
+from equivox.metrics.masks.surface_elements import average_with_neighbours, cell_codes, surface_elements
+from equivox.metrics.masks.surface_search import SurfaceSearch, distance_map
 
 HD95Convention = Literal["directed_max", "pooled", "deepmind", "monai", "medpy"]
 """How HD95 and ASSD are taken; see `HD95_CONVENTIONS`."""

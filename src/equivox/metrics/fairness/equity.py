@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from equivox.errors import InputError
-from equivox.metrics.permutation import permuted
+from equivox.metrics.statistics.permutation import permuted
 
 
 def gap(group_means: Sequence[float]) -> float:

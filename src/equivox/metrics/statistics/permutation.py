@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from equivox.errors import InputError
-from equivox.metrics.bootstrap import MINIMUM_PATIENTS
+from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
 
 PERMUTATIONS = 9999
 

@@ -1,0 +1,1 @@
+"""How scores differ between groups of patients, and what may be said of it."""

@@ -1,0 +1,1 @@
+"""Scores of a mask against a reference: overlap, surfaces, and what each score makes of an empty mask."""
