@@ -123,7 +123,13 @@ def equivox_case(
 
     def score() -> dict[str, Any]:
         (it,) = score_case(reference, prediction, **options)
-        return {"dice": it.dice, "iou": it.iou, "nsd": it.nsd, "hd95_mm": it.hd95_mm, "assd_mm": it.assd_mm}
+        return {
+            "dice": it.scores["dice"],
+            "iou": it.scores["iou"],
+            "nsd": it.scores["nsd"],
+            "hd95_mm": it.scores["hd95"],
+            "assd_mm": it.scores["assd"],
+        }
 
     return score
 

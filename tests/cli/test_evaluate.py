@@ -64,9 +64,12 @@ def test_prints_scores_answers_and_the_report(run: Run, folders: Path) -> None:
 
 def test_the_terminal_shows_the_numbers_of_the_report(run: Run, folders: Path) -> None:
     lines = run().output.partition("───")[2].splitlines()[1:]
-    table = [re.split(r" {2,}", line.strip()) for line in lines[:6]]
+    table = [re.split(r" {2,}", line.strip()) for line in lines[:11]]
     page = (folders / "eval" / "report.html").read_text(encoding="utf-8")
-    assert [row[0] for row in table] == ["Dice", "IoU", "NSD", "HD95 (mm)", "ASSD (mm)", "Volume error (ml)"]
+    assert [row[0] for row in table] == [
+        *("Dice", "IoU", "Sensitivity", "Precision", "NSD", "HD95 (mm)", "HD (mm)", "ASSD (mm)", "MASD (mm)"),
+        *("Volume error (ml)", "Relative volume error"),
+    ]
     assert {len(row) for row in table} == {5}
     for cell in (cell for row in table for cell in row[1:]):
         assert f">{cell}<" in page, cell

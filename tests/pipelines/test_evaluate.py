@@ -92,9 +92,13 @@ def test_the_folder_holds_what_the_schema_says(harmed: Evaluation) -> None:
     assert {p.name for p in harmed.folder.iterdir()} == {"cases.csv", "summary.json", "groups.csv", "report.html"}
     assert json.loads((harmed.folder / "summary.json").read_text()) == harmed.summary
     cases = pd.read_csv(harmed.folder / "cases.csv")
-    expected = ["case_id", "patient_id", "role", "class", "outcome", "penalised", "dice", "iou", "nsd", "hd95_mm"]
-    expected += ["assd_mm", "volume_error_ml", "reference_ml", "prediction_ml", "reference_voxels"]
-    assert list(cases.columns) == [*expected, "prediction_voxels", "attribute:sex", "attribute:age"]
+    expected = ["case_id", "patient_id", "role", "class", "outcome", "penalised", "dice", "iou", "sensitivity"]
+    expected += ["precision", "nsd", "hd95_mm", "hd_mm", "assd_mm", "masd_mm", "volume_error_ml"]
+    expected += ["relative_volume_error", "reference_ml", "prediction_ml", "reference_voxels", "prediction_voxels"]
+    assert list(cases.columns) == [*expected, "slice_thickness_mm", "attribute:sex", "attribute:age"]
+    assert list(harmed.summary["metrics"]) == list(harmed.summary["tables"][0]["overall"])
+    assert harmed.summary["metrics"]["hd95"]["unit"] == "mm"
+    assert harmed.summary["metrics"]["dice"]["version"] == 1
     assert harmed.summary["tables"][0]["role"] == "all"
     assert harmed.summary["tables"][0]["headline"]
 

@@ -45,30 +45,35 @@ def score(masks: dict[str, np.ndarray], pair: str, **options: Any) -> ClassScore
 def test_overlap_and_nsd_equal_the_stored_ones(vectors: Any, pair: str) -> None:
     masks, expected = vectors
     scores = score(masks, pair)
-    assert scores.dice == pytest.approx(expected[pair]["dm_dice"], abs=1e-12)
-    assert scores.nsd == pytest.approx(expected[pair]["dm_nsd_tol1mm"], abs=1e-12)
-    assert scores.nsd == pytest.approx(expected[pair]["monai_nsd_tol1mm_subvoxels"], abs=1e-6)
+    assert scores.scores["dice"] == pytest.approx(expected[pair]["dm_dice"], abs=1e-12)
+    assert scores.scores["nsd"] == pytest.approx(expected[pair]["dm_nsd_tol1mm"], abs=1e-12)
+    assert scores.scores["nsd"] == pytest.approx(expected[pair]["monai_nsd_tol1mm_subvoxels"], abs=1e-6)
 
 
 @pytest.mark.parametrize("pair", DEFINED)
 @pytest.mark.parametrize(
-    ("convention", "hd95", "assd"),
-    [("monai", "monai_hd95", "monai_assd_sym"), ("medpy", "medpy_hd95", "medpy_assd"), ("deepmind", "dm_hd95", None)],
+    ("convention", "hd95", "hd", "assd"),
+    [
+        ("monai", "monai_hd95", "monai_hd", "monai_assd_sym"),
+        ("medpy", "medpy_hd95", "medpy_hd", "medpy_assd"),
+        ("deepmind", "dm_hd95", "dm_hd100", None),
+    ],
 )
 def test_each_peers_convention_gives_the_peers_number(
-    vectors: Any, pair: str, convention: str, hd95: str, assd: str | None
+    vectors: Any, pair: str, convention: str, hd95: str, hd: str, assd: str | None
 ) -> None:
     masks, expected = vectors
     scores = score(masks, pair, hd95=convention)
-    assert scores.hd95_mm == pytest.approx(expected[pair][hd95], abs=2e-5)
+    assert scores.scores["hd95"] == pytest.approx(expected[pair][hd95], abs=2e-5)
+    assert scores.scores["hd"] == pytest.approx(expected[pair][hd], abs=2e-5)
     if assd is not None:
-        assert scores.assd_mm == pytest.approx(expected[pair][assd], abs=2e-6)
+        assert scores.scores["assd"] == pytest.approx(expected[pair][assd], abs=2e-6)
 
 
 def test_the_own_convention_lies_among_the_peers(vectors: Any) -> None:
     masks, expected = vectors
     numbers = [expected["normal_pred_B_gt_A"][name] for name in ("dm_hd95", "medpy_hd95", "monai_hd95")]
-    hd95_mm = score(masks, "normal_pred_B_gt_A").hd95_mm
+    hd95_mm = score(masks, "normal_pred_B_gt_A").scores["hd95"]
     assert hd95_mm == pytest.approx(np.mean(numbers), rel=0.05)
 
 
@@ -78,7 +83,7 @@ def test_empty_masks_have_the_policys_scores_where_peers_fail(vectors: Any) -> N
     diagonal_mm = float(np.linalg.norm([24, 28, 60]))
     for pair, outcome in (("pred_empty", "missed"), ("gt_empty", "false_positive")):
         scores = score(masks, pair)
-        assert (scores.outcome, scores.dice, scores.nsd) == (outcome, 0.0, 0.0)
-        assert scores.hd95_mm == pytest.approx(diagonal_mm)
-    assert score(masks, "both_empty").dice is None
-    assert score(masks, "both_empty", empty="perfect").dice == 1.0
+        assert (scores.outcome, scores.scores["dice"], scores.scores["nsd"]) == (outcome, 0.0, 0.0)
+        assert scores.scores["hd95"] == pytest.approx(diagonal_mm)
+    assert score(masks, "both_empty").scores["dice"] is None
+    assert score(masks, "both_empty", empty="perfect").scores["dice"] == 1.0

@@ -56,7 +56,12 @@ def evaluate(
     empty: Annotated[
         str, typer.Option(help="Structures missing from a mask: penalise, perfect or exclude; see the guide.")
     ] = "penalise",
-    hd95: Annotated[str, typer.Option(help="Convention of HD95: directed_max or pooled.")] = "directed_max",
+    hd95: Annotated[
+        str, typer.Option(help="Convention of the distances: directed_max, pooled, deepmind, monai or medpy.")
+    ] = "directed_max",
+    metrics: Annotated[
+        str, typer.Option(help="What to compute, by comma: overlap, surface, volume; see the guide.")
+    ] = "overlap,surface,volume",
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,
     permutation_draws: Annotated[int, typer.Option(help="Permutations behind each test.", min=199)] = 9999,
@@ -87,6 +92,7 @@ def evaluate(
         "margin": margin,
         "empty": empty,
         "hd95": hd95,
+        "metrics": [name.strip() for name in metrics.split(",") if name.strip()],
         "seed": seed,
         "bootstrap_draws": bootstrap_draws,
         "permutation_draws": permutation_draws,

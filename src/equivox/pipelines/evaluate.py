@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from equivox.atomic import atomic_folder, require_writable, write_text
+from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.parallel import map_cases
-from equivox.pipelines.evaluation.cases import SCORES, CaseResult, ScoringTask, label_values_in, score_one
+from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.pipelines.evaluation.overlays import choose_overlays
 from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
@@ -142,11 +144,11 @@ def _evaluation(
     options: EvaluateOptions,
 ) -> tuple[Evaluation, list[OverlayCase]]:
     units = _units(results)
-    rows = _rows(source, results)
+    rows = _rows(source, results, options)
     tables = _tables(source, rows, units, options)
     summary = summarise(source, rows, results, tables, units, options)
     overlays = choose_overlays(source, tasks, rows, tables[0]["role"], options.primary_endpoint)
-    return Evaluation(out, summary, _case_table(rows, units), group_rows(tables)), overlays
+    return Evaluation(out, summary, _case_table(rows, units, options), group_rows(tables)), overlays
 
 
 def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: bool) -> None:
@@ -254,6 +256,7 @@ def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool
             options.tolerance,
             options.empty,
             options.hd95,
+            options.metrics,
             resample,
         )
         for case in source.cases
@@ -298,30 +301,34 @@ def _units(results: Mapping[str, CaseResult]) -> dict[str, str]:
         msg = f"case {odd}: expected all cases alike, got {what}; declare nominal spacing to have all in voxels"
         raise InputError(msg)
     ((length, volume),) = kinds
-    return dict.fromkeys(("dice", "iou", "nsd"), "") | {"hd95": length, "assd": length, "volume_error": volume}
+    by_kind = {"distance": length, "volume": volume}
+    return {key: by_kind.get(metric.kind, "") for key, metric in METRICS.items()}
 
 
-def _rows(source: EvaluationSource, results: Mapping[str, CaseResult]) -> pd.DataFrame:
+def _rows(source: EvaluationSource, results: Mapping[str, CaseResult], options: EvaluateOptions) -> pd.DataFrame:
     """Return one row a case and class, with the group of each attribute."""
     rows = []
     for case in source.cases:
-        head = {"case_id": case.case_id, "patient_id": case.patient_id, "role": case.role}
+        thickness = results[case.case_id].slice_thickness_mm
+        head: dict[str, Any] = {"case_id": case.case_id, "patient_id": case.patient_id, "role": case.role}
+        head["slice_thickness_mm"] = math.nan if thickness is None else thickness
         groups = {GROUP_PREFIX + name: case.groups.get(name) for name in source.attributes}
         rows += [head | row | groups for row in results[case.case_id].rows]
     table = pd.DataFrame(rows)
-    return table.astype(dict.fromkeys(SCORES, "float64"))
+    return table.astype(dict.fromkeys(options.scores, "float64"))
 
 
-def _case_table(rows: pd.DataFrame, units: Mapping[str, str]) -> pd.DataFrame:
+def _case_table(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions) -> pd.DataFrame:
     """Return the rows as `cases.csv` has them: the unit of each column is in its name."""
-    length, volume = units["hd95"], units["volume_error"]
-    names = {"hd95": f"hd95_{length}", "assd": f"assd_{length}", "volume_error": f"volume_error_{volume}"}
+    volume = units["volume_error"]
+    names = {key: f"{key}_{unit}" for key, unit in units.items() if unit}
     if volume == "voxels":
         rows = rows.drop(columns=["reference", "prediction"])
     else:
         names |= {"reference": f"reference_{volume}", "prediction": f"prediction_{volume}"}
-    head = ["case_id", "patient_id", "role", "class", "outcome", "penalised", *SCORES]
+    head = ["case_id", "patient_id", "role", "class", "outcome", "penalised", *options.scores]
     head += [name for name in ("reference", "prediction", "reference_voxels", "prediction_voxels") if name in rows]
+    head += ["slice_thickness_mm"] if units["hd95"] == "mm" else []
     attributes = [str(name) for name in rows.columns if str(name).startswith(GROUP_PREFIX)]
     return rows[[*head, *attributes]].rename(columns=names)
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from equivox.definitions import METRICS
 from equivox.reports.numbers import (
-    METRICS,
     MISSING,
     Number,
     decimals,
@@ -32,7 +32,7 @@ OUTCOMES: Final = {
 def metric_column(metric: str, settings: Mapping[str, Any]) -> str:
     """Return the column of `cases.csv` that holds a metric, the unit being part of its name."""
     kind = METRICS[metric].kind
-    if kind == "fraction":
+    if kind not in ("distance", "volume"):
         return metric
     return f"{metric}_{settings['distance_unit' if kind == 'distance' else 'volume_unit']}"
 
@@ -86,7 +86,11 @@ def score_text(value: Number, metric: str, settings: Mapping[str, Any]) -> str:
     """Write the score of one case, an error with its sign; its unit stands in the head, see `score_head`."""
     if METRICS[metric].kind == "volume":
         return signed(value, _size_decimals(value, settings))
-    return number(value, decimals(METRICS[metric].kind, value))
+    if METRICS[metric].kind == "count":
+        # A mean over classes need not be whole.
+        return number(value, 0 if float(value).is_integer() else 1)
+    write = signed if METRICS[metric].better == "zero" else number
+    return write(value, decimals(METRICS[metric].kind, value))
 
 
 def size_text(value: Number, settings: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from equivox.reports.numbers import METRICS, number
+from equivox.definitions import METRICS
+from equivox.reports.numbers import number
 from equivox.reports.plots import palette
 
 

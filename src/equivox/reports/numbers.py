@@ -2,93 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
+
+from equivox.definitions import METRICS, MetricDefinition, MetricKind
 
 MISSING: Final = "–"
 
 Number = float | int
 """Counts and whole values come as integers from JSON."""
 
-MetricKind = Literal["fraction", "distance", "volume"]
 
-
-@dataclass(frozen=True)
-class MetricText:
-    """What a page says about a metric.
-
-    Attributes:
-        label: Short name, as in a table's head.
-        name: Full name.
-        kind: A fraction in [0, 1], a distance or a volume: chooses digits and unit.
-        better: ``high``, ``low`` or ``zero``.
-        formula: Definition, with R for the reference and P for the prediction.
-        reference: Where it comes from.
-    """
-
-    label: str
-    name: str
-    kind: MetricKind
-    better: Literal["high", "low", "zero"]
-    formula: str
-    reference: str
-
-
-METRICS: Final[dict[str, MetricText]] = {
-    "dice": MetricText(
-        "Dice",
-        "Dice overlap",
-        "fraction",
-        "high",
-        "2 |R ∩ P| / (|R| + |P|)",
-        "Dice, Ecology 1945",
-    ),
-    "iou": MetricText(
-        "IoU",
-        "Intersection over union",
-        "fraction",
-        "high",
-        "|R ∩ P| / |R ∪ P|",
-        "Jaccard, New Phytologist 1912",
-    ),
-    "nsd": MetricText(
-        "NSD",
-        "Normalised surface Dice at a tolerance",
-        "fraction",
-        "high",
-        "share of both surfaces that lies within the tolerance τ of the other one",
-        "Nikolov et al., J Med Internet Res 2021",
-    ),
-    "hd95": MetricText(
-        "HD95",
-        "95th percentile of the surface distance",
-        "distance",
-        "low",
-        "max( P₉₅ d(∂R → ∂P), P₉₅ d(∂P → ∂R) )",
-        "Huttenlocher et al., IEEE TPAMI 1993",
-    ),
-    "assd": MetricText(
-        "ASSD",
-        "Average symmetric surface distance",
-        "distance",
-        "low",
-        "mean of d(∂R → ∂P) and d(∂P → ∂R) over both surfaces",
-        "Heimann et al., IEEE TMI 2009",
-    ),
-    "volume_error": MetricText(
-        "Volume error",
-        "Signed volume error",
-        "volume",
-        "zero",
-        "|P| − |R|",
-        "",
-    ),
-}
-
-
-def metric_text(key: str) -> MetricText:
+def metric_text(key: str) -> MetricDefinition:
     """Return what is said about a metric; one that is not known is shown under its key, as a fraction."""
-    return METRICS.get(key) or MetricText(key, key, "fraction", "high", "", "")
+    return METRICS.get(key) or MetricDefinition(key, key, "", "", "fraction", "high", "overlap")
 
 
 def formula(key: str, settings: Mapping[str, Any]) -> str:
@@ -99,9 +25,9 @@ def formula(key: str, settings: Mapping[str, Any]) -> str:
 
 
 def metric_unit(key: str, settings: Mapping[str, Any]) -> str:
-    """Return the unit of a metric as a page writes it, empty for fractions."""
+    """Return the unit of a metric as a page writes it, empty for fractions, ratios and counts."""
     kind = metric_text(key).kind
-    return "" if kind == "fraction" else unit_text(str(settings[f"{kind}_unit"]))
+    return unit_text(str(settings[f"{kind}_unit"])) if kind in ("distance", "volume") else ""
 
 
 def unit_text(unit: str) -> str:
@@ -117,8 +43,8 @@ def size_word(settings: Mapping[str, Any]) -> str:
 def decimals(kind: MetricKind, value: Number | None, low: Number | None = None, high: Number | None = None) -> int:
     """Return the decimals that the interval supports; without one, those that the size of the value suggests.
 
-    A fraction has three decimals where its interval is narrower than 0.02, else two. A distance or volume has as many
-    as make the interval's width 2 or more of the last digit, from none to three.
+    A fraction or ratio has three decimals where its interval is narrower than 0.02, else two. A distance, volume or
+    mean count has as many as make the interval's width 2 or more of the last digit, from none to three.
 
     Example:
         >>> decimals("fraction", 0.84, 0.80, 0.88), decimals("fraction", 0.842, 0.834, 0.85)
@@ -128,11 +54,11 @@ def decimals(kind: MetricKind, value: Number | None, low: Number | None = None, 
     """
     if low is not None and high is not None:
         width = high - low
-        if kind == "fraction":
+        if kind in ("fraction", "relative"):
             return 3 if width < 0.02 else 2
         # At least one decimal below 20 units: a whole number would look like a count.
         return 0 if width >= 20 else 1 if width >= 0.2 else 2 if width >= 0.02 else 3
-    if kind == "fraction" or value is None:
+    if kind in ("fraction", "relative") or value is None:
         return 2
     size = abs(value)
     return 0 if size >= 100 else 1 if size >= 10 else 2

@@ -14,7 +14,7 @@ from equivox.reports.document import packed_csv, render, words
 from equivox.reports.embedding import embedded_json, finite
 from equivox.reports.gallery import gallery_case, window_filters
 from equivox.reports.left_out import empty_masks, ledger
-from equivox.reports.numbers import METRICS, formula, metric_text, metric_unit, size_word, unit_text
+from equivox.reports.numbers import formula, metric_text, metric_unit, size_word, unit_text
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.views import TableView, make_scales, table_view
 
@@ -58,7 +58,9 @@ class Definition:
     name: str
     formula: str
     unit: str
+    details: str
     reference: str
+    version: str
 
 
 def write_report(
@@ -117,7 +119,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "lowest": lowest_cases(listed, settings),
         "left_out": ledger(summary["left_out"]),
         "empties": empty_masks(summary),
-        "definitions": [_definition(key, settings) for key in METRICS],
+        "definitions": [_definition(key, settings) for key in _shown_metrics(summary)],
         "methods": summary.get("methods") or {},
         "hashes": [(name, str(value)) for name, value in (summary.get("inputs") or {}).items()],
         "cite": _cite(summary),
@@ -178,10 +180,17 @@ def _verdict_lead(settings: Mapping[str, Any]) -> str:
     )
 
 
+def _shown_metrics(summary: Mapping[str, Any]) -> list[str]:
+    """Return the metrics that the tables have, in their order."""
+    return list(dict.fromkeys(key for table in summary["tables"] for key in table["overall"]))
+
+
 def _definition(key: str, settings: Mapping[str, Any]) -> Definition:
-    text = METRICS[key]
-    name = text.name if text.label.lower() in text.name.lower() else f"{text.name} ({text.label})"
-    return Definition(name, formula(key, settings), metric_unit(key, settings), text.reference)
+    text = metric_text(key)
+    name = text.title if text.label.lower() in text.title.lower() else f"{text.title} ({text.label})"
+    return Definition(
+        name, formula(key, settings), metric_unit(key, settings), text.details, text.reference, f"{key}/{text.version}"
+    )
 
 
 def _setting(key: str, value: Any, settings: Mapping[str, Any]) -> tuple[str, str]:

@@ -7,7 +7,8 @@ from typing import Any, Final
 import pandas as pd
 
 from equivox.atomic import write_text
-from equivox.reports.numbers import MetricKind, decimals, interval, metric_text, number, p_value, signed
+from equivox.definitions import MetricKind
+from equivox.reports.numbers import decimals, interval, metric_text, number, p_value, signed
 
 _LATEX: Final = {
     "\\": r"\textbackslash{}",

@@ -10,9 +10,9 @@ import pandas as pd
 from markupsafe import Markup
 
 import equivox.reports.plots as plots
+from equivox.definitions import MetricKind
 from equivox.reports.case_list import ATTRIBUTE
 from equivox.reports.numbers import (
-    MetricKind,
     Number,
     decimals,
     interval,

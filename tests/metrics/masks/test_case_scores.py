@@ -4,6 +4,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
+from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.metrics.masks.case_scores import ClassScores, _check_maps, score_case
 from equivox.metrics.masks.surface import HD95_CONVENTIONS, surface_scores
@@ -29,15 +30,57 @@ def test_counts_volume_and_overlap_by_hand() -> None:
     scores = one_class(reference, prediction)
     assert (scores.class_name, scores.outcome, scores.penalised) == ("lesion", "scored", False)
     assert (scores.reference_voxels, scores.prediction_voxels) == (2, 3)
-    assert scores.dice == pytest.approx(0.4)
-    assert scores.iou == pytest.approx(0.25)
-    assert scores.volume_error_mm3 == pytest.approx(6.0)
+    assert scores.scores["dice"] == pytest.approx(0.4)
+    assert scores.scores["iou"] == pytest.approx(0.25)
+    assert scores.scores["volume_error"] == pytest.approx(6.0)
+
+
+def test_sensitivity_precision_and_relative_volume_error_by_hand() -> None:
+    # 4 and 2 voxels, one shared: 1/4, 1/2, and (2 - 4) / 4.
+    reference, prediction = blank(6, 3, 5), blank(6, 3, 5)
+    reference[1:5, 1, 1] = 1
+    prediction[4:6, 1, 1] = 1
+    scores = one_class(reference, prediction).scores
+    assert scores["sensitivity"] == pytest.approx(0.25)
+    assert scores["precision"] == pytest.approx(0.5)
+    assert scores["relative_volume_error"] == pytest.approx(-0.5)
+
+
+def test_largest_and_directed_mean_distances_by_hand() -> None:
+    # Voxels along i, 1 mm apart: R at 0, P at 0 and 5. From R 0; from P 0 and 5.
+    reference, prediction = blank(7, 1, 3), blank(7, 1, 3)
+    reference[0, 0, 1] = 1
+    prediction[[0, 5], 0, 1] = 1
+    scores = one_class(reference, prediction, hd95="monai").scores
+    assert scores["hd"] == pytest.approx(5.0)
+    assert scores["assd"] == pytest.approx(5 / 3)
+    assert scores["masd"] == pytest.approx((0 + 2.5) / 2)
+
+
+@pytest.mark.parametrize("convention", HD95_CONVENTIONS)
+def test_no_percentile_is_above_the_largest_distance(convention: str) -> None:
+    masks = np.random.default_rng(4).random((2, 9, 7, 5)) < 0.2
+    scores = one_class(*masks, hd95=convention).scores
+    assert 0 < scores["masd"] <= scores["hd95"] <= scores["hd"]
+
+
+def test_what_one_empty_mask_leaves_undefined_is_not_scored() -> None:
+    full, empty = np.ones((2, 2, 2)), np.zeros((2, 2, 2))
+    missed, false = one_class(full, empty).scores, one_class(empty, full).scores
+    assert (missed["sensitivity"], missed["precision"], missed["relative_volume_error"]) == (0.0, None, -1.0)
+    assert (false["sensitivity"], false["precision"], false["relative_volume_error"]) == (None, 0.0, None)
+
+
+def test_only_the_chosen_families_are_computed() -> None:
+    masks = np.ones((2, 2, 2)), np.ones((2, 2, 2))
+    assert list(one_class(*masks, families=("volume",)).scores) == ["volume_error", "relative_volume_error"]
+    assert "hd95" not in one_class(*masks, families=("overlap", "volume")).scores
 
 
 def test_volume_error_is_signed() -> None:
     reference, prediction = blank(3, 3, 3), blank(3, 3, 3)
     reference[:2, 1, 1] = prediction[0, 1, 1] = 1
-    assert one_class(reference, prediction).volume_error_mm3 == pytest.approx(-6.0)
+    assert one_class(reference, prediction).scores["volume_error"] == pytest.approx(-6.0)
 
 
 # The diagonal of 4 x 3 x 2 voxels of 1 x 2 x 3 mm is the root of 16 + 36 + 36.
@@ -51,9 +94,9 @@ def test_a_structure_in_one_mask_alone_is_penalised(outcome: str) -> None:
     for policy in ("penalise", "perfect"):
         scores = one_class(*masks, empty=policy)
         assert (scores.outcome, scores.penalised) == (outcome, True)
-        assert (scores.dice, scores.iou, scores.nsd) == (0.0, 0.0, 0.0)
-        assert scores.hd95_mm == scores.assd_mm == pytest.approx(DIAGONAL_MM)
-        assert scores.volume_error_mm3 == (6.0 if outcome == "false_positive" else -6.0)
+        assert (scores.scores["dice"], scores.scores["iou"], scores.scores["nsd"]) == (0.0, 0.0, 0.0)
+        assert scores.scores["hd95"] == scores.scores["assd"] == pytest.approx(DIAGONAL_MM)
+        assert scores.scores["volume_error"] == (6.0 if outcome == "false_positive" else -6.0)
 
 
 @pytest.mark.parametrize("outcome", ["missed", "false_positive"])
@@ -62,17 +105,18 @@ def test_excluding_leaves_out_only_what_is_not_defined(outcome: str) -> None:
     masks[outcome == "false_positive"][2, 1, 0] = 1
     scores = one_class(*masks, empty="exclude")
     assert (scores.outcome, scores.penalised) == (outcome, False)
-    assert (scores.dice, scores.iou, scores.nsd) == (0.0, 0.0, 0.0)
-    assert (scores.hd95_mm, scores.assd_mm) == (None, None)
+    assert (scores.scores["dice"], scores.scores["iou"], scores.scores["nsd"]) == (0.0, 0.0, 0.0)
+    assert (scores.scores["hd95"], scores.scores["assd"]) == (None, None)
 
 
 def test_a_structure_in_neither_mask_is_left_out_or_perfect() -> None:
     masks = blank(4, 3, 2), blank(4, 3, 2)
-    nothing = (None, None, None, None, None, None, 0, 0, False)
-    perfect = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0, 0, False)
-    assert astuple(one_class(*masks, empty="penalise"))[2:] == nothing
-    assert astuple(one_class(*masks, empty="exclude"))[2:] == nothing
-    assert astuple(one_class(*masks, empty="perfect"))[2:] == perfect
+    for policy in ("penalise", "exclude"):
+        assert set(one_class(*masks, empty=policy).scores.values()) == {None}
+    perfect = one_class(*masks, empty="perfect")
+    assert (perfect.reference_voxels, perfect.prediction_voxels, perfect.penalised) == (0, 0, False)
+    for key, value in perfect.scores.items():
+        assert value == (1.0 if METRICS[key].kind == "fraction" else 0.0), key
     assert one_class(*masks).outcome == "both_empty"
 
 
@@ -80,7 +124,7 @@ def test_the_diagonal_of_a_2d_image_leaves_out_its_single_slice() -> None:
     # 3 x 4 pixels of 1 x 1 mm: 5 mm, whatever the slice's nominal thickness.
     reference = blank(3, 4, 1)
     reference[0, 0, 0] = 1
-    assert one_class(reference, blank(3, 4, 1), spacing_mm=(1.0, 1.0, 7.0)).hd95_mm == pytest.approx(5.0)
+    assert one_class(reference, blank(3, 4, 1), spacing_mm=(1.0, 1.0, 7.0)).scores["hd95"] == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -90,25 +134,26 @@ def test_a_single_slice_along_any_axis_is_scored_as_a_contour(axis: int) -> None
     expected = surface_scores(masks[0], masks[1], (1.0, 2.0), tolerance_mm=1.0)
     spacing = np.insert([1.0, 2.0], axis, 5.0).tolist()
     scores = one_class(*(np.expand_dims(mask, axis) for mask in masks), spacing_mm=spacing)
-    assert (scores.nsd, scores.hd95_mm, scores.assd_mm) == pytest.approx(astuple(expected))
+    keys = ("nsd", "hd95", "hd", "assd", "masd")
+    assert [scores.scores[key] for key in keys] == pytest.approx(list(astuple(expected)))
 
 
 def test_a_line_and_a_single_voxel_image_are_scored_too() -> None:
     line = blank(1, 1, 6)
     line[0, 0, :3] = 1
-    assert one_class(line, line).dice == 1.0
+    assert one_class(line, line).scores["dice"] == 1.0
     shifted = np.roll(line, 3, axis=2)
-    assert one_class(line, shifted, hd95="monai").hd95_mm == pytest.approx(9.0 - 0.3)  # of 3, 6 and 9 mm
-    assert one_class(np.ones((1, 1, 1)), np.ones((1, 1, 1))).hd95_mm == 0.0
+    assert one_class(line, shifted, hd95="monai").scores["hd95"] == pytest.approx(9.0 - 0.3)  # of 3, 6 and 9 mm
+    assert one_class(np.ones((1, 1, 1)), np.ones((1, 1, 1))).scores["hd95"] == 0.0
 
 
 def test_a_mask_that_fills_the_image_has_the_border_as_its_surface() -> None:
     full, core = np.ones((7, 7, 7)), blank(7, 7, 7)
     core[3, 3, 3] = 1
-    assert one_class(full, full).hd95_mm == 0.0
+    assert one_class(full, full).scores["hd95"] == 0.0
     # From the border to the only voxel: the nearest boundary voxels lie 3 x 1 mm away, the corners hypot(3, 6, 9) mm.
     scores = one_class(full, core, hd95="monai")
-    assert 3.0 < scores.assd_mm < scores.hd95_mm < math.hypot(3, 6, 9)
+    assert 3.0 < scores.scores["assd"] < scores.scores["hd95"] < math.hypot(3, 6, 9)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64])
@@ -133,18 +178,20 @@ def test_indices_far_outside_of_a_list_are_found() -> None:
     first, second = score_case(
         reference, prediction, classes={"below": -7, "above": 10**9}, spacing_mm=SPACING, tolerance_mm=1.0, hd95="monai"
     )
-    assert (first.dice, first.hd95_mm) == (0.0, 1.0)
-    assert (second.dice, second.hd95_mm) == (1.0, 0.0)
+    assert (first.scores["dice"], first.scores["hd95"]) == (0.0, 1.0)
+    assert (second.scores["dice"], second.scores["hd95"]) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("convention", HD95_CONVENTIONS)
 def test_what_lies_around_the_class_changes_no_score(convention: str) -> None:
     generator = np.random.default_rng(2)
     reference, prediction = (generator.random((2, 6, 7, 5)) < 0.4).astype(np.int16)
-    expected = astuple(one_class(reference, prediction, hd95=convention))
+    expected = one_class(reference, prediction, hd95=convention)
     around = [np.pad(labels, ((2, 1), (0, 3), (4, 4))) for labels in (reference, prediction)]
     around[0][0, 0, 0] = around[1][-1, -1, -1] = 9
-    assert astuple(one_class(*around, hd95=convention))[2:] == pytest.approx(expected[2:])
+    found = one_class(*around, hd95=convention)
+    assert (found.outcome, found.reference_voxels) == (expected.outcome, expected.reference_voxels)
+    assert dict(found.scores) == pytest.approx(dict(expected.scores))
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Integer
 from scipy import ndimage
 
+from equivox.definitions import DEFAULT_FAMILIES, METRICS, metric_keys
 from equivox.errors import InputError
-from equivox.metrics.masks.empty import EmptyPolicy, Outcome, check_policy, outcome_of
-from equivox.metrics.masks.overlap import dice, iou
+from equivox.metrics.masks.empty import EmptyPolicy, Outcome, check_policy, outcome_of, score_of_empty
+from equivox.metrics.masks.overlap import dice, iou, precision, sensitivity
 from equivox.metrics.masks.surface import HD95Convention, check_convention, surface_scores
 
 _Box = tuple[slice, ...]
@@ -24,34 +25,23 @@ _LARGEST_LISTED_INDEX: Final = 65_535
 class ClassScores:
     """The scores of one class of one case.
 
-    A score that the empty policy leaves out is None. Fractions lie in [0, 1].
-
     Attributes:
         class_name: The name of the class.
         outcome: In both masks (``scored``), in the reference alone (``missed``), in the prediction alone
             (``false_positive``), or in neither (``both_empty``).
-        dice: Twice the shared voxels over the sum of both masks' voxels.
-        iou: The shared voxels over those of either mask.
-        nsd: The share of both surfaces' area that lies within the tolerance of the other surface.
-        hd95_mm: The 95th percentile of the distances between the surfaces, in mm.
-        assd_mm: The mean distance between the surfaces, in mm.
-        volume_error_mm3: Prediction minus reference, in cubic millimetres.
         reference_voxels: Voxels of the class in the reference.
         prediction_voxels: Voxels of the class in the prediction.
         penalised: Whether the distances are the image's diagonal because one of the masks is empty.
+        scores: Metric -> value, in the order of `METRICS`: distances in mm, volumes in cubic millimetres, fractions in
+            [0, 1]. None where the empty policy leaves it out, or it is not defined.
     """
 
     class_name: str
     outcome: Outcome
-    dice: float | None
-    iou: float | None
-    nsd: float | None
-    hd95_mm: float | None
-    assd_mm: float | None
-    volume_error_mm3: float | None
     reference_voxels: int
     prediction_voxels: int
     penalised: bool
+    scores: Mapping[str, float | None]
 
 
 def score_case(
@@ -63,6 +53,7 @@ def score_case(
     tolerance_mm: float,
     empty: EmptyPolicy = "penalise",
     hd95: HD95Convention = "directed_max",
+    families: Sequence[str] = DEFAULT_FAMILIES,
 ) -> list[ClassScores]:
     """Score a predicted label map against the reference, one entry for each class, in the order of `classes`.
 
@@ -77,7 +68,8 @@ def score_case(
         spacing_mm: Voxel sides along i, j, k in mm; 1, 1, 1 gives every distance in voxels.
         tolerance_mm: How far two surfaces may lie apart and still count as the same in NSD.
         empty: How a class is scored that one or both of the maps lack; see `EMPTY_POLICIES`.
-        hd95: The convention of HD95 and ASSD; see `HD95_CONVENTIONS`.
+        hd95: The convention of the distances; see `HD95_CONVENTIONS`.
+        families: What is computed; see `MetricFamily`.
 
     Raises:
         InputError: If the maps are not integer arrays of one shape, or the spacing, tolerance, policy or convention
@@ -89,15 +81,16 @@ def score_case(
         >>> liver, spleen = score_case(
         ...     truth, guess, classes={"liver": 1, "spleen": 2}, spacing_mm=(1.0, 1.0, 3.0), tolerance_mm=1.0
         ... )
-        >>> liver.outcome, liver.dice, liver.volume_error_mm3
+        >>> liver.outcome, liver.scores["dice"], liver.scores["volume_error"]
         ('scored', 0.75, 0.0)
-        >>> spleen.outcome, spleen.dice
+        >>> spleen.outcome, spleen.scores["dice"]
         ('both_empty', None)
     """
     _check_maps(reference, prediction)
     _check_lengths(spacing_mm, tolerance_mm)
     check_policy(empty)
     check_convention(hd95)
+    keys = metric_keys(families)
     indices = sorted(set(classes.values()))
     boxes = _class_boxes(reference, indices), _class_boxes(prediction, indices)
     axes = _extended_axes(reference.shape)
@@ -106,74 +99,39 @@ def score_case(
     scores = []
     for name, index in classes.items():
         found = [box for box in (boxes[0][index], boxes[1][index]) if box is not None]
-        if not found:
-            scores.append(_both_empty(name, empty))
-            continue
-        window = _union(found)
+        window = _union(found) if found else (slice(0, 0),) * 3
         masks = np.ascontiguousarray(reference[window] == index), np.ascontiguousarray(prediction[window] == index)
         counts = int(np.count_nonzero(masks[0])), int(np.count_nonzero(masks[1]))
-        volume_error_mm3 = (counts[1] - counts[0]) * float(spacing.prod())
-        if len(found) == 1:
-            scores.append(_one_empty(name, empty, counts, volume_error_mm3, diagonal_mm))
-            continue
-        both = int(np.count_nonzero(masks[0] & masks[1]))
-        flat = tuple(axis for axis in range(3) if axis not in axes)
-        surface = surface_scores(
-            masks[0].squeeze(flat), masks[1].squeeze(flat), spacing[axes].tolist(), tolerance_mm=tolerance_mm, hd95=hd95
-        )
-        scores.append(
-            ClassScores(
-                class_name=name,
-                outcome="scored",
-                dice=dice(*counts, both),
-                iou=iou(*counts, both),
-                nsd=surface.nsd,
-                hd95_mm=surface.hd95_mm,
-                assd_mm=surface.assd_mm,
-                volume_error_mm3=volume_error_mm3,
-                reference_voxels=counts[0],
-                prediction_voxels=counts[1],
-                penalised=False,
-            )
-        )
+        outcome = outcome_of(*counts)
+        penalised = outcome in ("missed", "false_positive") and empty != "exclude"
+        values = dict.fromkeys(keys) | _volumes(counts, float(spacing.prod()), outcome, empty)
+        if outcome == "scored":
+            flat = tuple(axis for axis in range(3) if axis not in axes)
+            values |= _overlap(counts, int(np.count_nonzero(masks[0] & masks[1])))
+            if "surface" in families:
+                thin = masks[0].squeeze(flat), masks[1].squeeze(flat)
+                surface = surface_scores(*thin, spacing[axes].tolist(), tolerance_mm=tolerance_mm, hd95=hd95)
+                values |= {name.removesuffix("_mm"): value for name, value in asdict(surface).items()}
+        else:
+            computed = [key for key in keys if METRICS[key].family in ("overlap", "surface")]
+            values |= {key: score_of_empty(key, outcome, empty, diagonal_mm) for key in computed}
+        scores.append(ClassScores(name, outcome, *counts, penalised, {key: values[key] for key in keys}))
     return scores
 
 
-def _both_empty(name: str, empty: EmptyPolicy) -> ClassScores:
-    perfect = empty == "perfect"
-    overlap, distance = (1.0, 0.0) if perfect else (None, None)
-    return ClassScores(
-        class_name=name,
-        outcome="both_empty",
-        dice=overlap,
-        iou=overlap,
-        nsd=overlap,
-        hd95_mm=distance,
-        assd_mm=distance,
-        volume_error_mm3=distance,
-        reference_voxels=0,
-        prediction_voxels=0,
-        penalised=False,
-    )
+def _overlap(counts: tuple[int, int], both: int) -> dict[str, float | None]:
+    measures = {"dice": dice, "iou": iou, "sensitivity": sensitivity, "precision": precision}
+    return {key: measure(*counts, both) for key, measure in measures.items()}
 
 
-def _one_empty(
-    name: str, empty: EmptyPolicy, counts: tuple[int, int], volume_error_mm3: float, diagonal_mm: float
-) -> ClassScores:
-    distance = None if empty == "exclude" else diagonal_mm
-    return ClassScores(
-        class_name=name,
-        outcome=outcome_of(*counts),
-        dice=0.0,
-        iou=0.0,
-        nsd=0.0,
-        hd95_mm=distance,
-        assd_mm=distance,
-        volume_error_mm3=volume_error_mm3,
-        reference_voxels=counts[0],
-        prediction_voxels=counts[1],
-        penalised=distance is not None,
-    )
+def _volumes(
+    counts: tuple[int, int], voxel_mm3: float, outcome: Outcome, empty: EmptyPolicy
+) -> dict[str, float | None]:
+    if outcome == "both_empty" and empty != "perfect":
+        return {"volume_error": None, "relative_volume_error": None}
+    difference = counts[1] - counts[0]
+    relative = difference / counts[0] if counts[0] else None if difference else 0.0
+    return {"volume_error": difference * voxel_mm3, "relative_volume_error": relative}
 
 
 def _extended_axes(shape: tuple[int, ...]) -> list[int]:

@@ -31,6 +31,41 @@ def iou(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> floa
     return both_voxels / (reference_voxels + prediction_voxels - both_voxels)
 
 
+def sensitivity(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> float:
+    """Return the shared voxels over those of the reference, in [0, 1].
+
+    Raises:
+        InputError: If the reference is empty, as it is then 0/0.
+
+    Example:
+        >>> sensitivity(4, 2, 1)
+        0.25
+    """
+    _check_counts(reference_voxels, prediction_voxels, both_voxels)
+    return _share(both_voxels, reference_voxels, "reference")
+
+
+def precision(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> float:
+    """Return the shared voxels over those of the prediction, in [0, 1].
+
+    Raises:
+        InputError: If the prediction is empty, as it is then 0/0.
+
+    Example:
+        >>> precision(4, 2, 1)
+        0.5
+    """
+    _check_counts(reference_voxels, prediction_voxels, both_voxels)
+    return _share(both_voxels, prediction_voxels, "prediction")
+
+
+def _share(both_voxels: int, voxels: int, what: str) -> float:
+    if voxels == 0:
+        msg = f"overlap: expected a voxel in the {what}, got none; an empty policy decides what such a case scores"
+        raise InputError(msg)
+    return both_voxels / voxels
+
+
 def _check_counts(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> None:
     if not 0 <= both_voxels <= min(reference_voxels, prediction_voxels) or reference_voxels + prediction_voxels == 0:
         msg = (

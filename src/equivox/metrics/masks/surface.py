@@ -1,4 +1,4 @@
-"""How far apart the surfaces of two masks lie: NSD, HD95 and ASSD.
+"""How far apart the surfaces of two masks lie: NSD, HD95, HD, ASSD and MASD.
 
 Every score of a pair of masks comes from one extraction of both surfaces.
 """
@@ -57,12 +57,16 @@ class SurfaceScores:
     Attributes:
         nsd: Normalised surface distance: the share of both surfaces' area within the tolerance of the other, in [0, 1].
         hd95_mm: The 95th percentile of the distances between the surfaces, in mm.
+        hd_mm: The largest distance from either surface to the other, in mm.
         assd_mm: The average symmetric surface distance: their mean over both surfaces, in mm.
+        masd_mm: The mean of the two directed mean distances, in mm.
     """
 
     nsd: float
     hd95_mm: float
+    hd_mm: float
     assd_mm: float
+    masd_mm: float
 
 
 def surface_scores(
@@ -84,7 +88,7 @@ def surface_scores(
         prediction: Of the same shape.
         spacing_mm: Voxel sides along the axes, in mm.
         tolerance_mm: How far two surfaces may lie apart and still count as the same in NSD.
-        hd95: The convention of HD95 and ASSD.
+        hd95: The convention of every distance.
 
     Raises:
         InputError: If a mask is empty (an empty policy decides what that scores) or the convention is unknown.
@@ -95,7 +99,7 @@ def surface_scores(
         >>> one, other = np.zeros((2, 1, 3, 1), dtype=bool)
         >>> one[0, 0, 0] = other[0, 2, 0] = True
         >>> surface_scores(one, other, (1.0, 1.0, 1.0), tolerance_mm=1.0, hd95="monai")
-        SurfaceScores(nsd=0.5, hd95_mm=2.0, assd_mm=2.0)
+        SurfaceScores(nsd=0.5, hd95_mm=2.0, hd_mm=2.0, assd_mm=2.0, masd_mm=2.0)
 
     References:
         Nikolov et al., "Clinically applicable segmentation of head and neck anatomy for radiotherapy", JMIR 2021
@@ -120,13 +124,16 @@ def surface_scores(
             average_with_neighbours(forth.distance_mm, first, _AVERAGING_ROUNDS),
             average_with_neighbours(back.distance_mm, second, _AVERAGING_ROUNDS),
         )
-        distances = _element_scores(*averaged, first.areas_mm, second.areas_mm, pooled=hd95 == "pooled")
+        # The largest distance is that of one element: averaging would blunt it.
+        largest = max(float(forth.distance_mm.max()), float(back.distance_mm.max()))
+        distances = _element_scores(*averaged, first.areas_mm, second.areas_mm, largest, pooled=hd95 == "pooled")
     else:
         nodes = from_first.node_distances(first), from_second.node_distances(second)
         bound = tolerance_mm * (1 + 1e-6)  # the distance map has the precision of float32
         within = nodes[0] <= bound, nodes[1] <= bound
         if hd95 == "deepmind":
-            distances = _element_scores(*nodes, first.areas_mm, second.areas_mm, pooled=False)
+            largest = max(float(nodes[0].max()), float(nodes[1].max()))
+            distances = _element_scores(*nodes, first.areas_mm, second.areas_mm, largest, pooled=False)
         else:
             distances = _voxel_scores(reference, prediction, spacing_mm, pooled=hd95 == "medpy")
     area_within = float(first.areas_mm[within[0]].sum() + second.areas_mm[within[1]].sum())
@@ -151,16 +158,18 @@ def _element_scores(
     back: Float[np.ndarray, " second"],
     first_areas: Float[np.ndarray, " first"],
     second_areas: Float[np.ndarray, " second"],
+    largest_mm: float,
     *,
     pooled: bool,
-) -> tuple[float, float]:
-    """Return HD95 and ASSD in mm from distances that belong to surface elements."""
+) -> tuple[float, float, float, float]:
+    """Return HD95, HD, ASSD and MASD in mm from distances that belong to surface elements."""
     distances, areas = np.concatenate([forth, back]), np.concatenate([first_areas, second_areas])
     if pooled:
         hd95_mm = _weighted_percentile(distances, areas)
     else:
         hd95_mm = max(_weighted_percentile(forth, first_areas), _weighted_percentile(back, second_areas))
-    return hd95_mm, float(np.dot(distances, areas) / areas.sum())
+    directed = np.dot(forth, first_areas) / first_areas.sum(), np.dot(back, second_areas) / second_areas.sum()
+    return hd95_mm, largest_mm, float(np.dot(distances, areas) / areas.sum()), float(sum(directed) / 2)
 
 
 def _weighted_percentile(distances: Float[np.ndarray, " n"], areas: Float[np.ndarray, " n"]) -> float:
@@ -177,14 +186,14 @@ def _voxel_scores(
     spacing_mm: Sequence[float],
     *,
     pooled: bool,
-) -> tuple[float, float]:
-    """Return HD95 and ASSD in mm from the centres of boundary voxels."""
+) -> tuple[float, float, float, float]:
+    """Return HD95, HD, ASSD and MASD in mm from the centres of boundary voxels."""
     first, second = _boundary(reference), _boundary(prediction)
     forth = distance_map(second, spacing_mm)[first].astype(np.float64)
     back = distance_map(first, spacing_mm)[second].astype(np.float64)
     both = np.concatenate([forth, back])
     hd95_mm = np.percentile(both, 95) if pooled else max(np.percentile(forth, 95), np.percentile(back, 95))
-    return float(hd95_mm), float(both.mean())
+    return float(hd95_mm), float(both.max()), float(both.mean()), float((forth.mean() + back.mean()) / 2)
 
 
 def _boundary(mask: Bool[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:

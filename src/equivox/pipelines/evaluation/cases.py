@@ -2,24 +2,22 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Integer
 
+from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
-from equivox.metrics.masks.case_scores import score_case
+from equivox.metrics.masks.case_scores import ClassScores, score_case
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.volume.reading import read_label_map
 from equivox.volume.resample import resample_to_grid
 from equivox.volume.volume import Volume
-
-SCORES = ("dice", "iou", "nsd", "hd95", "assd", "volume_error")
-"""The scores of each structure, in the order to show them."""
 
 LengthUnit = Literal["mm", "voxels"]
 VolumeUnit = Literal["ml", "mm2", "voxels"]
@@ -39,7 +37,8 @@ class ScoringTask:
         in_voxels: Score with voxels of side 1, as the sizes in the files are not real.
         tolerance: Of NSD, in mm or voxels.
         empty: The policy for empty masks.
-        hd95: The convention of HD95.
+        hd95: The convention of the distances.
+        families: What is computed; see `MetricFamily`.
         resample: Bring a prediction on another grid onto the reference's.
     """
 
@@ -53,6 +52,7 @@ class ScoringTask:
     tolerance: float
     empty: EmptyPolicy
     hd95: HD95Convention
+    families: tuple[str, ...]
     resample: bool
 
 
@@ -64,7 +64,8 @@ class CaseResult:
         case_id: The case.
         length_unit: Of the distances.
         volume_unit: Of the volumes; ``mm2`` for a 2D image, which has areas.
-        rows: One row a class: class, outcome, penalised, the `SCORES`, and both volumes in units and voxels.
+        slice_thickness_mm: The largest voxel side; None where voxel sizes are not real.
+        rows: One row a class: class, outcome, penalised, the scores, and both volumes in units and voxels.
         repairs: What had to be mended in either file.
         hashes: SHA-256 of the reference and of the prediction (empty where it is missing).
     """
@@ -72,6 +73,7 @@ class CaseResult:
     case_id: str
     length_unit: LengthUnit
     volume_unit: VolumeUnit
+    slice_thickness_mm: float | None
     rows: tuple[dict[str, Any], ...]
     repairs: tuple[str, ...]
     hashes: tuple[str, str]
@@ -80,7 +82,7 @@ class CaseResult:
 def score_one(task: ScoringTask) -> CaseResult:
     """Read and score one case.
 
-    A missing prediction is a failure of every class: Dice, IoU and NSD 0, and the image's diagonal in each distance.
+    A missing prediction is a failure of every class: each fraction is 0 and each distance the image's diagonal.
 
     Raises:
         InputError: If a file cannot be read, holds a value that is no class, or lies on another grid.
@@ -93,41 +95,45 @@ def score_one(task: ScoringTask) -> CaseResult:
     length: LengthUnit = "voxels" if in_voxels else "mm"
     volume: VolumeUnit = "voxels" if in_voxels else "mm2" if reference.dimensions == 2 else "ml"
     per_voxel = 1.0 if in_voxels else math.prod(spacing) / (1000.0 if volume == "ml" else 1.0)
+    found = np.zeros_like(truth) if prediction is None else prediction.array[0]
+    rows = []
+    for score in _score(truth, found, task, spacing):
+        row: dict[str, Any] = {
+            "class": score.class_name,
+            "outcome": score.outcome,
+            "penalised": score.penalised,
+            **score.scores,
+            "reference": score.reference_voxels * per_voxel,
+            "prediction": score.prediction_voxels * per_voxel,
+            "reference_voxels": score.reference_voxels,
+            "prediction_voxels": score.prediction_voxels,
+        }
+        if row.get("volume_error") is not None:
+            row["volume_error"] = (score.prediction_voxels - score.reference_voxels) * per_voxel
+        rows.append(row)
     if prediction is None:
-        rows = _failed_rows(truth, task, spacing)
-    else:
-        scores = score_case(
-            truth,
-            prediction.array[0],
-            classes=task.classes,
-            spacing_mm=spacing,
-            tolerance_mm=task.tolerance,
-            empty=task.empty,
-            hd95=task.hd95,
-        )
-        rows = [
-            {
-                "class": score.class_name,
-                "outcome": score.outcome,
-                "penalised": score.penalised,
-                "dice": score.dice,
-                "iou": score.iou,
-                "nsd": score.nsd,
-                "hd95": score.hd95_mm,
-                "assd": score.assd_mm,
-                "reference_voxels": score.reference_voxels,
-                "prediction_voxels": score.prediction_voxels,
-                "has_volume_error": score.volume_error_mm3 is not None,
-            }
-            for score in scores
-        ]
-    for row in rows:
-        difference = (row["prediction_voxels"] - row["reference_voxels"]) * per_voxel
-        row["volume_error"] = difference if row.pop("has_volume_error") else None
-        row["reference"] = row["reference_voxels"] * per_voxel
-        row["prediction"] = row["prediction_voxels"] * per_voxel
+        rows = _failed(rows, task, truth.shape, spacing)
+    thickness = None if in_voxels else max(grid.spacing_mm[: reference.dimensions])
     hashes = (file_sha256(task.reference), "" if task.prediction is None else file_sha256(task.prediction))
-    return CaseResult(task.case_id, length, volume, tuple(rows), repairs, hashes)
+    return CaseResult(task.case_id, length, volume, thickness, tuple(rows), repairs, hashes)
+
+
+def _score(
+    truth: Integer[np.ndarray, "i j k"],
+    found: Integer[np.ndarray, "i j k"],
+    task: ScoringTask,
+    spacing: tuple[float, float, float],
+) -> list[ClassScores]:
+    return score_case(
+        truth,
+        found,
+        classes=task.classes,
+        spacing_mm=spacing,
+        tolerance_mm=task.tolerance,
+        empty=task.empty,
+        hd95=task.hd95,
+        families=task.families,
+    )
 
 
 def read_pair(task: ScoringTask) -> tuple[Volume, Volume | None, tuple[str, ...]]:
@@ -197,34 +203,22 @@ def _grid_message(task: ScoringTask, reference: Volume, prediction: Volume) -> s
     return f"{task.prediction}: {what}; predict again on this grid, or add --resample"
 
 
-def _failed_rows(
-    truth: Integer[np.ndarray, "i j k"], task: ScoringTask, spacing: tuple[float, float, float]
+def _failed(
+    rows: list[dict[str, Any]], task: ScoringTask, shape: tuple[int, ...], spacing: tuple[float, float, float]
 ) -> list[dict[str, Any]]:
+    """Make the rows of an empty prediction those of a missing one: it fails every class, there or not."""
     # What the policy makes of a single missed voxel tells the distances of a failure in this field of view.
-    voxel = np.zeros_like(truth)
+    voxel = np.zeros(shape, dtype=np.uint8)
     voxel[0, 0, 0] = 1
-    (miss,) = score_case(
-        voxel,
-        np.zeros_like(truth),
-        classes={"any": 1},
-        spacing_mm=spacing,
-        tolerance_mm=task.tolerance,
-        empty=task.empty,
-        hd95=task.hd95,
-    )
+    (miss,) = _score(voxel, np.zeros_like(voxel), replace(task, classes={"any": 1}), spacing)
+    fixed = {
+        key: 0.0 if METRICS[key].kind == "fraction" else value
+        for key, value in miss.scores.items()
+        if METRICS[key].kind in ("fraction", "distance")
+    }
+    absent = {key: 0.0 for key in miss.scores if METRICS[key].kind in ("volume", "count")}
     return [
-        {
-            "class": name,
-            "outcome": "no_prediction",
-            "penalised": miss.penalised,
-            "dice": 0.0,
-            "iou": 0.0,
-            "nsd": 0.0,
-            "hd95": miss.hd95_mm,
-            "assd": miss.assd_mm,
-            "reference_voxels": int((truth == index).sum()),
-            "prediction_voxels": 0,
-            "has_volume_error": True,
-        }
-        for name, index in task.classes.items()
+        {**row, **{key: value for key, value in absent.items() if row[key] is None}, **fixed}
+        | {"outcome": "no_prediction", "penalised": miss.penalised}
+        for row in rows
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equivox.metrics.definitions import METRICS
+from equivox.definitions import METRICS
 from equivox.metrics.fairness.verdict import RULE
 from equivox.metrics.masks.empty import EMPTY_POLICIES
 from equivox.metrics.masks.surface import HD95_CONVENTIONS
@@ -45,13 +45,13 @@ def describe_methods(
         "rule": rule,
         "empty_masks": EMPTY_POLICIES[options.empty],
         "missing_predictions": (
-            "A case without a prediction that should have one is a failure: 0 in Dice, IoU and NSD, and the diagonal "
-            "of the image in each distance (unless distances of empty masks are left out)."
+            "A case without a prediction that should have one is a failure: 0 in Dice, IoU, NSD and every other "
+            "fraction, and the diagonal of the image in each distance (unless distances of empty masks are left out)."
         ),
         "tolerance": f"NSD: share of both surfaces within {options.tolerance:g} {units['hd95']} of one another.",
         "hd95": (
-            f"HD95 and ASSD, convention '{options.hd95}': {HD95_CONVENTIONS[options.hd95]} Source of HD95: "
-            f"{METRICS['hd95'].reference} Distances are led by their median, as penalties dominate a mean."
+            f"Distances, convention '{options.hd95}': {HD95_CONVENTIONS[options.hd95]} Source of HD95: "
+            f"{METRICS['hd95'].reference}. Distances are led by their median, as penalties dominate a mean."
         ),
         "intervals": (
             f"Means: {level} bootstrap-t interval, patients resampled {options.bootstrap_draws} times. Medians and "

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from equivox.definitions import DEFAULT_FAMILIES, MetricFamily, metric_keys
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.options import Options
@@ -17,7 +18,9 @@ class EvaluateOptions(Options):
         margin: The difference in the primary endpoint that matters; a larger one can be ruled out.
         tolerance: Of NSD: how far two surfaces may lie apart, in mm (in voxels where sizes are not real).
         empty: How structures are scored that are missing from the reference, the prediction or both.
-        hd95: The convention of HD95: the larger of the two directed percentiles, or both directions pooled.
+        hd95: The convention of the distances: HD95 as the larger of the two directed percentiles (``directed_max``), of
+            both directions pooled, or as another tool has it.
+        metrics: The families of metrics to compute; Dice must be among them.
         failure_threshold: A patient whose primary endpoint lies below it counts as a failure.
         minimum_group: Groups of fewer patients get no interval and no test.
         confidence: Of the intervals; the tests' level is one minus it.
@@ -31,9 +34,23 @@ class EvaluateOptions(Options):
     tolerance: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     empty: EmptyPolicy = "penalise"
     hd95: HD95Convention = "directed_max"
+    metrics: tuple[MetricFamily, ...] = DEFAULT_FAMILIES
     failure_threshold: float = Field(default=0.5, ge=0, le=1)
     minimum_group: int = Field(default=10, ge=5)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     bootstrap_draws: int = Field(default=4999, ge=199)
     permutation_draws: int = Field(default=9999, ge=199)
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("metrics")
+    @classmethod
+    def _has_the_endpoint(cls, chosen: tuple[MetricFamily, ...]) -> tuple[MetricFamily, ...]:
+        if "overlap" not in chosen:
+            msg = "expected 'overlap' among them, as the primary endpoint is the Dice; add it"
+            raise ValueError(msg)
+        return tuple(dict.fromkeys(chosen))
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The metrics of the chosen families, in the order to show them."""
+        return metric_keys(self.metrics)

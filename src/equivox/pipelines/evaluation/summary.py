@@ -4,11 +4,13 @@ import datetime
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from equivox import __version__
+from equivox.definitions import METRICS
 from equivox.hashing import file_sha256
 from equivox.metrics.fairness.groups import one_group_per_patient
 from equivox.pipelines.evaluation.cases import CaseResult
@@ -51,6 +53,7 @@ def summarise(
         },
         "model": dict(source.model),
         "settings": settings,
+        "metrics": {key: asdict(METRICS[key]) | {"unit": units[key]} for key in options.scores},
         "tables": list(tables),
         "left_out": _left_out(source, rows, results),
         "inputs": _hashes(source, results),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from equivox.datasets.cohort import AttributeConfig
+from equivox.definitions import METRICS
 from equivox.metrics.fairness.equity import spread
 from equivox.metrics.fairness.groups import Grouping, cross, one_group_per_patient
 from equivox.metrics.fairness.verdict import verdict
@@ -16,7 +17,6 @@ from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quanti
 from equivox.metrics.statistics.patient_means import case_values, patient_values
 from equivox.metrics.statistics.permutation import ContrastFamily, contrast_family, patients_needed
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
-from equivox.pipelines.evaluation.cases import SCORES
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.reports.numbers import decimals, interval, number, unit_text
 
@@ -24,8 +24,7 @@ GROUP_PREFIX = "attribute:"
 
 _REPEATS = 300
 
-_LOWER_IS_BETTER = ("hd95", "assd")
-_BOUNDS = {"hd95": (0.0, np.inf), "assd": (0.0, np.inf), "volume_error": (-np.inf, np.inf)}
+_BOUNDS = {"fraction": (0.0, 1.0), "distance": (0.0, np.inf), "count": (0.0, np.inf)}
 
 
 def build_table(
@@ -134,7 +133,7 @@ def _flat_group(role: str, attribute: str, kind: str, group: Mapping[str, Any]) 
 
 
 def _metrics(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions) -> dict[str, Any]:
-    return {score: _metric(rows, score, units[score], options) for score in SCORES}
+    return {score: _metric(rows, score, units[score], options) for score in options.scores}
 
 
 def _metric(rows: pd.DataFrame, score: str, unit: str, options: EvaluateOptions) -> dict[str, Any]:
@@ -143,8 +142,8 @@ def _metric(rows: pd.DataFrame, score: str, unit: str, options: EvaluateOptions)
     values = patients.to_numpy(dtype=np.float64)
     defined = rows[rows[score].notna()]
     penalised = defined[defined["outcome"].isin(("missed", "false_positive", "no_prediction"))]
-    if score == "volume_error":
-        # The volume error of a missed structure is what it is; only that of a missing prediction is put in.
+    if METRICS[score].kind not in ("fraction", "distance"):
+        # The error of a missed structure is what it is; only that of a missing prediction is put in.
         penalised = penalised[penalised["outcome"] == "no_prediction"]
     empty = rows[rows["outcome"] == "both_empty"]
     used = case_values(rows, score)
@@ -173,9 +172,10 @@ def _distribution(values: np.ndarray, score: str, options: EvaluateOptions) -> d
         "minimum": options.minimum_group,
     }
     # A signed error is as bad in either direction.
-    tail = np.abs(values) if score == "volume_error" else values
-    quantile = 0.9 if score in _LOWER_IS_BETTER or score == "volume_error" else 0.1
-    mean = mean_interval(values, bounds=_BOUNDS.get(score, (0.0, 1.0)), **settings)
+    metric = METRICS[score]
+    tail = np.abs(values) if metric.better == "zero" else values
+    quantile = 0.1 if metric.better == "high" else 0.9
+    mean = mean_interval(values, bounds=_BOUNDS.get(metric.kind, (-np.inf, np.inf)), **settings)
     median = quantile_interval(values, 0.5, **settings)
     decile = quantile_interval(tail, quantile, **settings)
     return {
