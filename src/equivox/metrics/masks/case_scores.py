@@ -146,9 +146,12 @@ def _class_boxes(labels: Integer[np.ndarray, "i j k"], indices: Sequence[int]) -
     listed = [index for index in indices if 1 <= index <= _LARGEST_LISTED_INDEX]
     foreground = _bounding_box(labels)
     if listed and foreground is not None:
-        objects = ndimage.find_objects(labels[foreground], max_label=listed[-1])
-        for index in listed:
-            boxes[index] = _shift(objects[index - 1], foreground)
+        # It walks along the last axis; files are stored with the first one running fastest.
+        turned = labels.flags.f_contiguous and not labels.flags.c_contiguous
+        part = labels[foreground].T if turned else labels[foreground]
+        for index, box in enumerate(ndimage.find_objects(part, max_label=listed[-1]), 1):
+            if index in boxes:
+                boxes[index] = _shift(box if box is None or not turned else box[::-1], foreground)
     for index in set(indices) - set(listed):
         boxes[index] = _bounding_box(labels == index)
     return boxes

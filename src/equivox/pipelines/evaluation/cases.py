@@ -16,7 +16,6 @@ from equivox.metrics.masks.case_scores import ClassScores, score_case
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.volume.reading import read_label_map
-from equivox.volume.resample import resample_to_grid
 from equivox.volume.volume import Volume
 
 LengthUnit = Literal["mm", "voxels"]
@@ -153,6 +152,9 @@ def read_pair(task: ScoringTask) -> tuple[Volume, Volume | None, tuple[str, ...]
     if not _same_grid(reference, prediction):
         if not task.resample:
             raise InputError(_grid_message(task, reference, prediction))
+        # Imports torch, which would take each worker most of a second and 300 MiB.
+        from equivox.volume.resample import resample_to_grid
+
         prediction = resample_to_grid(prediction, reference.grid, "nearest", fill=0.0)
         repairs.append("prediction: brought onto the reference's grid by nearest neighbour")
     return reference, prediction, tuple(repairs)
@@ -167,6 +169,8 @@ def label_values_in(path: Path) -> tuple[int, ...]:
 def _to_indices(volume: Volume, values: Mapping[int, int], path: Path) -> Volume:
     array: Integer[np.ndarray, "1 i j k"] = volume.array
     highest = int(array.max()) if array.size else 0
+    if all(values.get(value) == value for value in range(highest + 1)):
+        return volume
     if highest > 65_535:
         # A table of that length would be larger than the mask.
         found, inverse = np.unique(array, return_inverse=True)
