@@ -89,7 +89,8 @@ def harmed(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 
 def test_the_folder_holds_what_the_schema_says(harmed: Evaluation) -> None:
-    assert {p.name for p in harmed.folder.iterdir()} == {"cases.csv", "summary.json", "groups.csv", "report.html"}
+    files = {"cases.csv", "summary.json", "groups.csv", "model_card.md", "report.html"}
+    assert {path.name for path in harmed.folder.iterdir()} == files
     assert json.loads((harmed.folder / "summary.json").read_text()) == harmed.summary
     cases = pd.read_csv(harmed.folder / "cases.csv")
     expected = ["case_id", "patient_id", "role", "class", "outcome", "penalised", "dice", "iou", "sensitivity"]

@@ -1,7 +1,7 @@
 """A made-up evaluation with all that a summary can hold, to render reports from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from equivox.definitions import METRICS
 from equivox.reports import OverlayCase
 
 CLASSES = ("edema", "enhancing tumour", "necrosis")
@@ -81,6 +82,7 @@ def make_example(
         },
         "model": {"name": "unetpp", "run": "runs/gliomas"},
         "settings": settings,
+        "metrics": {key: asdict(METRICS[key]) | {"unit": ""} for key in tables[0]["overall"]},
         "tables": tables,
         "left_out": {
             "excluded_cases": [{"case_id": "case_901", "reason": "label value 7 is no class"}],

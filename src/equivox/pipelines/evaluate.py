@@ -23,12 +23,14 @@ from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
 from equivox.pipelines.evaluation.sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
 from equivox.pipelines.evaluation.summary import summarise
 from equivox.pipelines.evaluation.tables import GROUP_PREFIX, build_table, group_rows
+from equivox.reports.model_card import model_card
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.page import write_report
 
 logger = logging.getLogger(__name__)
 
 CASES, SUMMARY, GROUPS, REPORT, FIGURES = "cases.csv", "summary.json", "groups.csv", "report.html", "figures"
+CARD = "model_card.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        folder: Holds `cases.csv`, `summary.json`, `groups.csv` and `report.html`.
+        folder: Holds `cases.csv`, `summary.json`, `groups.csv`, `model_card.md` and `report.html`.
         summary: What `summary.json` holds.
         cases: What `cases.csv` holds: one row a case and class.
         groups: What `groups.csv` holds: one row a table, attribute and group.
@@ -157,6 +159,7 @@ def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: 
         evaluation.cases.to_csv(folder / CASES, index=False, lineterminator="\n")
         evaluation.groups.to_csv(folder / GROUPS, index=False, lineterminator="\n")
         write_text(folder / SUMMARY, summary + "\n")
+        write_text(folder / CARD, model_card(evaluation.summary))
         write_report(
             folder / REPORT,
             summary=evaluation.summary,
@@ -182,7 +185,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     # Only an evaluation is ever replaced, whatever --overwrite says, and nothing that lies in it beside.
     held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
     is_evaluation = {SUMMARY, CASES} <= held
-    others = sorted(held - {CASES, SUMMARY, GROUPS, REPORT, FIGURES})
+    others = sorted(held - {CASES, SUMMARY, GROUPS, CARD, REPORT, FIGURES})
     if is_evaluation and others:
         msg = (
             f"{out}: expected nothing beside the earlier evaluation, got {others[0]}; move it, or choose another --out"
