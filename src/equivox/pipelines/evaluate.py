@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from equivox.atomic import atomic_folder, require_writable, write_text
+from equivox.atomic import atomic_folder, write_text
 from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.parallel import map_cases
@@ -23,6 +22,7 @@ from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
 from equivox.pipelines.evaluation.sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
 from equivox.pipelines.evaluation.summary import summarise
 from equivox.pipelines.evaluation.tables import GROUP_PREFIX, build_table, group_rows
+from equivox.pipelines.output_folder import check_output_folder
 from equivox.reports.model_card import model_card
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.page import write_report
@@ -105,7 +105,8 @@ def evaluate(
             its own before.
     """
     options = options or EvaluateOptions()
-    _check_out(out, overwrite=overwrite)
+    files = (CASES, SUMMARY, GROUPS, CARD, REPORT, FIGURES)
+    check_output_folder(out, what="an evaluation", marks=(CASES, SUMMARY), files=files, overwrite=overwrite)
     masks = MaskOptions(
         groups=groups,
         key=key,
@@ -168,35 +169,6 @@ def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: 
             overlays=overlays,
             figures=folder / FIGURES if figures else None,
         )
-
-
-def _check_out(out: Path, *, overwrite: bool) -> None:
-    if out.is_symlink():
-        msg = f"{out}: expected a folder, got a link; name the folder that it leads to with --out"
-        raise InputError(msg)
-    # It takes its name when everything is written, and takes the place of what is there.
-    require_writable(out.absolute().parent if out.exists() else out)
-    if not out.exists():
-        return
-    if out.resolve() == Path.cwd() or os.path.ismount(out):
-        what = "the folder that you are in" if out.resolve() == Path.cwd() else "the root of a disk"
-        msg = f"{out}: expected a folder that can be replaced, got {what}; name one inside it, {out / 'evaluation'} say"
-        raise InputError(msg)
-    # Only an evaluation is ever replaced, whatever --overwrite says, and nothing that lies in it beside.
-    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-    is_evaluation = {SUMMARY, CASES} <= held
-    others = sorted(held - {CASES, SUMMARY, GROUPS, CARD, REPORT, FIGURES})
-    if is_evaluation and others:
-        msg = (
-            f"{out}: expected nothing beside the earlier evaluation, got {others[0]}; move it, or choose another --out"
-        )
-        raise InputError(msg)
-    if is_evaluation and not overwrite:
-        msg = f"{out}: expected a new folder, got an earlier evaluation; add --overwrite to replace it"
-        raise InputError(msg)
-    if held and not is_evaluation:
-        msg = f"{out}: expected a new folder, got one in use by something else; choose another with --out"
-        raise InputError(msg)
 
 
 def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
