@@ -6,7 +6,8 @@ import pytest
 
 from equivox.definitions import METRICS
 from equivox.errors import InputError
-from equivox.metrics.masks.case_scores import ClassScores, _check_maps, score_case
+from equivox.metrics.masks.case_scores import ClassScores, score_case
+from equivox.metrics.masks.label_maps import check_maps
 from equivox.metrics.masks.surface import HD95_CONVENTIONS, surface_scores
 
 SPACING = (1.0, 2.0, 3.0)
@@ -218,6 +219,6 @@ def test_maps_of_different_shapes_are_refused() -> None:
 def test_maps_that_are_not_labels_or_not_3d_are_refused() -> None:
     labels = blank(2, 2, 2)
     with pytest.raises(InputError, match=r"reference: expected an integer array \(i, j, k\), got float64 of shape"):
-        _check_maps(np.ones((2, 2, 2)), labels)
+        check_maps(np.ones((2, 2, 2)), labels)
     with pytest.raises(InputError, match=r"prediction: .* got int16 of shape \(2, 2\)"):
-        _check_maps(labels, labels[0])
+        check_maps(labels, labels[0])

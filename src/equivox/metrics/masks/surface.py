@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from equivox.errors import InputError
+from equivox.metrics.masks.boundary import boundary_distances
 from equivox.metrics.masks.surface_elements import average_with_neighbours, cell_codes, surface_elements
-from equivox.metrics.masks.surface_search import SurfaceSearch, distance_map
+from equivox.metrics.masks.surface_search import SurfaceSearch
 
 HD95Convention = Literal["directed_max", "pooled", "deepmind", "monai", "medpy"]
 """How HD95 and ASSD are taken; see `HD95_CONVENTIONS`."""
@@ -188,21 +189,7 @@ def _voxel_scores(
     pooled: bool,
 ) -> tuple[float, float, float, float]:
     """Return HD95, HD, ASSD and MASD in mm from the centres of boundary voxels."""
-    first, second = _boundary(reference), _boundary(prediction)
-    forth = distance_map(second, spacing_mm)[first].astype(np.float64)
-    back = distance_map(first, spacing_mm)[second].astype(np.float64)
+    forth, back = boundary_distances(reference, prediction, spacing_mm)
     both = np.concatenate([forth, back])
     hd95_mm = np.percentile(both, 95) if pooled else max(np.percentile(forth, 95), np.percentile(back, 95))
     return float(hd95_mm), float(both.max()), float(both.mean()), float((forth.mean() + back.mean()) / 2)
-
-
-def _boundary(mask: Bool[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    """Return the voxels of the mask that share a face with a voxel outside or with the array's border."""
-    padded = np.pad(mask, 1)
-    inner = (slice(1, -1),) * mask.ndim
-    buried = np.ones_like(mask)
-    for axis in range(mask.ndim):
-        for step in (slice(None, -2), slice(2, None)):
-            buried &= padded[(*inner[:axis], step, *inner[axis + 1 :])]
-    boundary: np.ndarray = mask & ~buried
-    return boundary
