@@ -193,12 +193,8 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
         msg = f"{predictions}: expected masks named like those in {references}, got {example}; rename them"
         raise InputError(msg)
     groups, patient, classes = options.groups, options.patient, options.classes
-    configs = {name: AttributeConfig() for name in options.attributes}
-    configs |= {
-        name: parse_options(AttributeConfig, {"kind": "continuous", "bins": tuple(edges)}, f"--continuous {name}")
-        for name, edges in options.continuous.items()
-    }
-    rows = _read_groups(options, configs, set(reference_files))
+    configs = attribute_configs(options)
+    rows = read_groups(options, configs, set(reference_files))
     cases, excluded, notes = [], {}, []
     for case_id, reference in reference_files.items():
         row = rows.get(case_id)
@@ -214,7 +210,7 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
                 reference,
                 prediction_files.get(case_id),
                 None,
-                {name: _group(config, values.get(name) or None, name, groups) for name, config in configs.items()},
+                {name: group_of(config, values.get(name) or None, name, groups) for name, config in configs.items()},
             )
         )
     rowless = [case_id for case_id in reference_files if groups is not None and case_id not in rows]
@@ -246,14 +242,28 @@ def _scored_case(cohort: Cohort, case: Case, role: Role, prediction: Path | None
         msg = f"case {case.case_id}: expected a reference mask, got none; exclude it"
         raise InputError(msg)
     groups = {
-        name: _group(config, case.attributes.get(name), name, cohort.folder / "cohort.csv")
+        name: group_of(config, case.attributes.get(name), name, cohort.folder / "cohort.csv")
         for name, config in cohort.config.attributes.items()
     }
     image = next(iter(case.images.values()), None)
     return ScoredCase(case.case_id, case.patient_id, role, case.label, prediction, image, groups)
 
 
-def _group(config: AttributeConfig, value: str | None, name: str, table: Path | None) -> str | None:
+def attribute_configs(options: MaskOptions) -> dict[str, AttributeConfig]:
+    """Return how the values of each attribute of the table make groups."""
+    configs = {name: AttributeConfig() for name in options.attributes}
+    return configs | {
+        name: parse_options(AttributeConfig, {"kind": "continuous", "bins": tuple(edges)}, f"--continuous {name}")
+        for name, edges in options.continuous.items()
+    }
+
+
+def group_of(config: AttributeConfig, value: str | None, name: str, table: Path | None) -> str | None:
+    """Return the group of a value.
+
+    Raises:
+        InputError: If a continuous attribute's value is no number; the table and its column are named.
+    """
     try:
         return config.group_of(value)
     except InputError as error:
@@ -291,10 +301,19 @@ def _roles(
 _ROLE_OF: dict[str, Role] = {"test": "test", "out_of_fold": "out_of_fold", "new": "all"}
 
 
-def _read_groups(
+def read_groups(
     options: MaskOptions, configs: Mapping[str, AttributeConfig], case_ids: set[str]
 ) -> dict[str, dict[str, str]]:
-    """Return case -> its row of the table of groups, unknown values as ``""``."""
+    """Return case -> its row of the table of groups, unknown values as ``""``; no rows where there is no table.
+
+    Args:
+        options: The table, and its columns of cases and patients.
+        configs: The attributes, which are columns of it.
+        case_ids: The cases that there are.
+
+    Raises:
+        InputError: If the table lacks a column, names a case twice, or fits no case.
+    """
     path, key, patient = options.groups, options.key, options.patient
     if path is None:
         if configs or patient or key:

@@ -114,8 +114,8 @@ def _row(
     first, second, third = (
         (low + int(first), high + int(first)) for (low, high), first in zip(measures.box, start, strict=True)
     )
-    box = first, second, third
-    faces = _faces(box, mask, task.border_voxels)
+    extent = first, second, third
+    faces = _faces(extent, mask, task.border_voxels)
     return {
         "class": name,
         "present": True,
@@ -125,7 +125,7 @@ def _row(
         "intensity_voxels": measures.intensity_voxels,
         "cut_off": bool(faces),
         "cut_faces": " ".join(faces),
-        **_place(measures, box, known=mask.spacing_known and not task.in_voxels),
+        **_place(measures, extent, known=mask.spacing_known and not task.in_voxels),
     }
 
 
