@@ -83,6 +83,7 @@ def evaluate(
     Give --cohort, or --references with --groups. A missing prediction counts as a failure. Ends with 2 and writes
     nothing when a case cannot be scored, unless --allow-partial is given.
     """
+    from equivox.cli.table_options import classes_of, edges_of
     from equivox.options import flag, parse_options
     from equivox.pipelines.evaluate import EvaluateOptions
     from equivox.pipelines.evaluate import evaluate as run_evaluation
@@ -106,8 +107,8 @@ def evaluate(
         key=key,
         patient=patient,
         attributes=attribute or [],
-        continuous=_edges(continuous or []),
-        classes=_classes(class_ or []) or None,
+        continuous=edges_of(continuous or []),
+        classes=classes_of(class_ or []) or None,
         nominal_spacing=nominal_spacing,
         options=parse_options(EvaluateOptions, values, flag),
         workers=workers,
@@ -122,38 +123,6 @@ def evaluate(
         typer.echo(json.dumps(evaluation.summary, indent=2, ensure_ascii=False))
     else:
         _show(evaluation)
-
-
-def _edges(texts: list[str]) -> dict[str, tuple[float, ...]]:
-    from equivox.errors import InputError
-
-    result = {}
-    for text in texts:
-        column, equals, edges = text.rpartition("=")
-        try:
-            result[column] = tuple(float(edge) for edge in edges.split(","))
-        except ValueError:
-            equals = ""
-        if not equals or not column:
-            msg = f"--continuous {text}: expected a column and the edges of its groups; write for example age=40,65"
-            raise InputError(msg)
-    return result
-
-
-def _classes(texts: list[str]) -> dict[int, str]:
-    from equivox.errors import InputError
-
-    result: dict[int, str] = {}
-    for text in texts:
-        value, equals, name = (piece.strip() for piece in text.partition("="))
-        if not equals or not name or not value.isdecimal() or int(value) == 0:
-            msg = f"--class {text}: expected a value above 0 and a name; write for example --class 1=liver"
-            raise InputError(msg)
-        if int(value) in result or name in result.values():
-            msg = f"--class {text}: expected each value and each name once, got one twice; leave one out"
-            raise InputError(msg)
-        result[int(value)] = name
-    return result
 
 
 def _show(evaluation: "Evaluation") -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 import equivox.reports.plots as plots
-from equivox.atomic import atomic_path
 from equivox.reports.case_list import list_cases
-from equivox.reports.numbers import Number, metric_text, metric_unit, size_word, unit_text
+from equivox.reports.numbers import metric_text, metric_unit, size_word, unit_text
+from equivox.reports.paper import figure_text, new_figure, save_figure
 from equivox.reports.tables import write_group_tables
 from equivox.reports.views import Scales, dot_rows, make_scales
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHAPES: Final = ("o", "s", "^", "D", "v", "P", "h")
-_CENTIMETRE: Final = 1 / 2.54
 
 
 def write_figures(folder: Path, *, summary: Mapping[str, Any], cases: pd.DataFrame, groups: pd.DataFrame) -> None:
@@ -43,44 +42,14 @@ def write_figures(folder: Path, *, summary: Mapping[str, Any], cases: pd.DataFra
     listed = list_cases(cases, settings)
     scales = make_scales(summary, listed)
     mine = listed if table["role"] == "all" else listed[listed["role"] == table["role"]]
-    _save(_forest(table, settings, scales), folder, "forest")
+    save_figure(_forest(table, settings, scales), folder, "forest")
     for place, attribute in enumerate(table["attributes"], 1):
         rows, _ = dot_rows(attribute, mine, settings["primary_endpoint"])
         if not any(len(row.index) for row in rows):
             continue
         stem = re.sub(r"[^A-Za-z0-9]+", "-", attribute["name"]).strip("-").lower()[:40] or "attribute"
-        _save(_distribution(rows, settings, scales), folder, f"distribution-{place}-{stem}")
-        _save(_scatter(rows, settings, scales), folder, f"scatter-{place}-{stem}")
-
-
-def _save(figure: "Figure", folder: Path, name: str) -> None:
-    import matplotlib as mpl
-
-    # The same numbers give the same file; text stays text.
-    with mpl.rc_context({"svg.hashsalt": "equivox", "svg.fonttype": "none"}):
-        for suffix in ("svg", "png"):
-            with atomic_path(folder / f"{name}.{suffix}") as temporary:
-                metadata = {"Date": None} if suffix == "svg" else {}
-                figure.savefig(temporary, dpi=300, metadata=metadata, bbox_inches="tight")
-
-
-def _new(width_cm: Number, height_cm: Number, columns: int = 1) -> tuple["Figure", list["Axes"]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_cm * _CENTIMETRE, height_cm * _CENTIMETRE), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, sharey=columns > 1, squeeze=False)[0]
-    for ax in axes:
-        ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.tick_params(labelsize=7, length=2.5)
-    return figure, list(axes)
-
-
-def _plain(text: str, most: int = 40) -> str:
-    """Return text that matplotlib prints as it is: a dollar would open mathematics."""
-    short = text if len(text) <= most else text[: most - 1] + "…"
-    return short.replace("$", r"\$")
+        save_figure(_distribution(rows, settings, scales), folder, f"distribution-{place}-{stem}")
+        save_figure(_scatter(rows, settings, scales), folder, f"scatter-{place}-{stem}")
 
 
 def _label(settings: Mapping[str, Any]) -> str:
@@ -92,12 +61,12 @@ def _label(settings: Mapping[str, Any]) -> str:
 def _forest(table: Mapping[str, Any], settings: Mapping[str, Any], scales: Scales) -> "Figure":
     entries: list[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
     for attribute in table["attributes"]:
-        entries.append((_plain(attribute["name"]), None, None))
+        entries.append((figure_text(attribute["name"]), None, None))
         contrasts = {one["group"]: one for one in attribute["contrasts"]}
         for group in attribute["groups"]:
-            name = f"{_plain(group['name'])} (n = {group['patients']})"
+            name = f"{figure_text(group['name'])} (n = {group['patients']})"
             entries.append((name, group, contrasts.get(group["name"])))
-    figure, (left, right) = _new(18, 1.6 + 0.52 * len(entries), columns=2)
+    figure, (left, right) = new_figure(18, 1.6 + 0.52 * len(entries), columns=2)
     for row, (_, group, contrast) in enumerate(entries):
         _point(left, row, group, "mean", scales.mean)
         _point(right, row, contrast, "difference", scales.difference)
@@ -137,7 +106,7 @@ def _ticks(ax: "Axes", axis: plots.Axis, *, upright: bool = False) -> None:
 
 
 def _distribution(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], scales: Scales) -> "Figure":
-    figure, (ax,) = _new(9, 1.8 + 1.1 * len(rows))
+    figure, (ax,) = new_figure(9, 1.8 + 1.1 * len(rows))
     random = np.random.default_rng(0)
     for place, row in enumerate(rows):
         heights = place + random.uniform(-0.28, 0.28, len(row.index))
@@ -146,7 +115,7 @@ def _distribution(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], sca
             if row.low is not None and row.high is not None:
                 ax.plot([row.low, row.high], [place, place], color="black", lw=1.6)
             ax.plot(row.mean, place, "D", mfc="white", mec="black", ms=4)
-    ax.set_yticks(range(len(rows)), [f"{_plain(row.name)}\n(n = {len(row.index)})" for row in rows])
+    ax.set_yticks(range(len(rows)), [f"{figure_text(row.name)}\n(n = {len(row.index)})" for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     _ticks(ax, scales.score)
@@ -155,11 +124,11 @@ def _distribution(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], sca
 
 
 def _scatter(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], scales: Scales) -> "Figure":
-    figure, (ax,) = _new(9, 7)
+    figure, (ax,) = new_figure(9, 7)
     for row in rows:
         held = np.isfinite(row.volume) & (row.volume > 0)
         if held.any():
-            _marks(ax, row, row.volume[held], row.score[held], label=_plain(row.name, 24))
+            _marks(ax, row, row.volume[held], row.score[held], label=figure_text(row.name, 24))
     held = np.concatenate([row.volume[np.isfinite(row.volume) & (row.volume > 0)] for row in rows])
     if held.size:
         ax.set_xscale("log")

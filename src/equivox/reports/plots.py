@@ -179,7 +179,7 @@ def axis_marks(axis: Axis, *, sign: bool = False) -> Markup:
 
     Where the labels would run into one another every second one is left out, and 0 keeps its own.
     """
-    texts = [_tick_text(tick, axis.places, sign) for tick in axis.ticks]
+    texts = [tick_text(tick, axis.places, sign) for tick in axis.ticks]
     crowded = sum(len(text) + 1 for text in texts) > _CELL_CHARACTERS
     zero = next((index for index, tick in enumerate(axis.ticks) if tick == 0), 0)
     parts = ['<svg class="ticks" width="100%" height="24" aria-hidden="true"><line x1="0" x2="100%" y1="1" y2="1"/>']
@@ -193,7 +193,8 @@ def axis_marks(axis: Axis, *, sign: bool = False) -> Markup:
     return _markup("".join(parts))
 
 
-def _tick_text(value: float, places: int, sign: bool = False) -> str:
+def tick_text(value: float, places: int, sign: bool = False) -> str:
+    """Return the label of a tick, with a true minus sign."""
     text = f"{abs(value):.{places}f}"
     if not float(text):
         return "0" if sign else text
@@ -243,8 +244,8 @@ def strip_plot(rows: Sequence[DotRow], axis: Axis, label: str, title: str, descr
         f' y1="4" y2="{top:.0f}"/>'
         for t in axis.ticks
     )
-    foot = _bottom_axis([(axis.share(t), _tick_text(t, axis.places)) for t in axis.ticks], label, top, _LEFT, width)
-    return _figure("strip many" if many else "strip", top + 44, title, description, grid + "".join(body) + foot)
+    foot = bottom_axis([(axis.share(t), tick_text(t, axis.places)) for t in axis.ticks], label, top, _LEFT, width)
+    return figure("strip many" if many else "strip", top + 44, title, description, grid + "".join(body) + foot)
 
 
 def _summary_marks(row: DotRow, axis: Axis, width: float, level: float) -> str:
@@ -294,7 +295,7 @@ def scatter_plot(
     for tick in axis.ticks:
         y = top + height * (1 - axis.share(tick))
         parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - _RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{_tick_text(tick, axis.places)}</text>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_text(tick, axis.places)}</text>')
     for row in rows:
         shares = np.array([axis.share(value) for value in row.score.tolist()])
         ys = top + height * (1 - np.clip(shares, 0, 1))
@@ -304,10 +305,10 @@ def scatter_plot(
         xs = np.where(known, first + width * shares, left + 14)
         parts.append(_dots(row, xs, ys, radius))
     marks = [((math.log10(tick) - low) / (high - low), text) for tick, text in ticks]
-    foot = _bottom_axis(marks, labels[0], top + height + 6, first, width)
+    foot = bottom_axis(marks, labels[0], top + height + 6, first, width)
     if some_empty:
         foot += f'<text x="{left + 14}" y="{top + height + 26:.0f}" text-anchor="middle">none</text>'
-    return _figure("scatter many" if many else "scatter", top + height + 50, title, description, "".join(parts) + foot)
+    return figure("scatter many" if many else "scatter", top + height + 50, title, description, "".join(parts) + foot)
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -328,7 +329,8 @@ def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(value, f"{value:,.0f}" if value >= 10 else f"{value:g}") for value in kept]
 
 
-def _bottom_axis(marks: Sequence[tuple[float, str]], label: str, top: float, left: float, width: float) -> str:
+def bottom_axis(marks: Sequence[tuple[float, str]], label: str, top: float, left: float, width: float) -> str:
+    """Return a horizontal axis, from its marks (share of the width, text); texts must be safe, the label is escaped."""
     parts = [f'<line class="axis" x1="{left}" x2="{left + width}" y1="{top:.1f}" y2="{top:.1f}"/>']
     for share, text in marks:
         x = left + width * share
@@ -371,7 +373,8 @@ def _short(name: str) -> str:
     return str(escape(text))
 
 
-def _figure(kind: str, height: float, title: str, description: str, body: str) -> Markup:
+def figure(kind: str, height: float, title: str, description: str, body: str) -> Markup:
+    """Return a plot 540 units wide with what a screen reader says of it; the body must be safe."""
     return _markup(
         f'<svg class="{kind}" viewBox="0 0 {_WIDTH:g} {height:.0f}" role="img">'
         f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{body}</svg>"

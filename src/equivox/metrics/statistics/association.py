@@ -68,7 +68,8 @@ def associate(
         InputError: If the lengths differ.
     """
     if len(number) != len(measure) or any(len(one) != len(measure) for one in covariates):
-        msg = f"association: expected {len(measure)} values of each, got {len(number)}; align the table"
+        got = sorted({len(number), *map(len, covariates)})
+        msg = f"association: expected {len(measure)} values of each, got {got}; align the table"
         raise InputError(msg)
     known = np.isfinite(number) & np.isfinite(measure)
     x, y = number[known].astype(np.float64), measure[known].astype(np.float64)
@@ -221,7 +222,7 @@ def _design(
     for column in columns:
         if np.linalg.matrix_rank(np.column_stack([*kept, column])) > len(kept):
             kept.append(column)
-    return np.column_stack(kept), rows
+    return (np.column_stack(kept) if kept else np.ones((0, 1))), rows
 
 
 def _interval(

@@ -37,7 +37,7 @@ class MeasureSource:
 
     Attributes:
         name: Of the cohort.
-        values: Value in the masks -> class name; None where the masks are to tell.
+        class_names: Value in the masks -> class name; None where the masks are to tell.
         attributes: How the values of each attribute make groups.
         modality: Of the image, which gives the unit of its intensities.
         nominal_spacing: Voxel sizes are not real.
@@ -47,7 +47,7 @@ class MeasureSource:
     """
 
     name: str
-    values: dict[int, str] | None
+    class_names: dict[int, str] | None
     attributes: dict[str, AttributeConfig]
     modality: str
     nominal_spacing: bool
@@ -95,7 +95,7 @@ def cohort_to_measure(folder: Path, masks: Path | None, channel: str | None) -> 
         raise InputError(msg)
     return MeasureSource(
         name=config.name,
-        values=_cohort_values(cohort, masks),
+        class_names=_cohort_values(cohort, masks),
         attributes=dict(config.attributes),
         modality=config.channels[name].modality,
         nominal_spacing=config.nominal_spacing,
@@ -145,7 +145,7 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
         raise InputError(f"{msg}; check --images and --groups")
     return MeasureSource(
         name=masks.resolve().name,
-        values=dict(options.classes) or read_label_names(masks),
+        class_names=dict(options.classes) or read_label_names(masks),
         attributes=configs,
         modality=modality,
         nominal_spacing=options.nominal_spacing,

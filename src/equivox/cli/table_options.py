@@ -1,0 +1,54 @@
+"""What options say of masks and of the table beside them, as several commands take it."""
+
+from equivox.errors import InputError
+
+
+def edges_of(texts: list[str]) -> dict[str, tuple[float, ...]]:
+    """Return column -> inner edges of its groups, from texts such as ``age=40,65``.
+
+    Raises:
+        InputError: If a text is none such.
+    """
+    result = {}
+    for text in texts:
+        column, equals, edges = text.rpartition("=")
+        try:
+            result[column] = tuple(float(edge) for edge in edges.split(","))
+        except ValueError:
+            equals = ""
+        if not equals or not column:
+            msg = f"--continuous {text}: expected a column and the edges of its groups; write for example age=40,65"
+            raise InputError(msg)
+    return result
+
+
+def classes_of(texts: list[str]) -> dict[int, str]:
+    """Return value -> class name, from texts such as ``1=liver``.
+
+    Raises:
+        InputError: If a text is none such, or a value or a name comes twice.
+    """
+    result: dict[int, str] = {}
+    for text in texts:
+        value, equals, name = (piece.strip() for piece in text.partition("="))
+        if not equals or not name or not value.isdecimal() or int(value) == 0:
+            msg = f"--class {text}: expected a value above 0 and a name; write for example --class 1=liver"
+            raise InputError(msg)
+        if int(value) in result or name in result.values():
+            msg = f"--class {text}: expected each value and each name once, got one twice; leave one out"
+            raise InputError(msg)
+        result[int(value)] = name
+    return result
+
+
+def modality_of(text: str) -> str:
+    """Return a modality as cohorts name it, whatever the capitals.
+
+    Raises:
+        InputError: If there is no such modality.
+    """
+    known = ("CT", "MR", "PET", "XR", "RGB", "OTHER")
+    if text.upper() not in known:
+        msg = f"--modality {text}: expected one of {', '.join(known)}; choose one of them"
+        raise InputError(msg)
+    return text.upper()
