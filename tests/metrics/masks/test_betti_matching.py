@@ -141,6 +141,16 @@ def test_cavities_and_tunnels_by_hand() -> None:
 
 
 @needs_topolosses
+def test_a_ring_within_the_box_of_another_is_matched_once() -> None:
+    # A ring of the smallest size in the middle of a large one, in a slice.
+    rings = np.zeros((11, 11, 3), dtype=bool)
+    rings[1:10, 1:10, 1] = np.pad(np.zeros((7, 7), dtype=bool), 1, constant_values=True)
+    rings[4:7, 4:7, 1] = np.pad(np.zeros((1, 1), dtype=bool), 1, constant_values=True)
+    thicker = rings | np.roll(rings, 1, axis=2)
+    assert betti_matching(rings, thicker) == BettiMatching((2, 2, 0), (0, 0, 0), (0, 0, 0), cut=False)
+
+
+@needs_topolosses
 @pytest.mark.parametrize("shape", [(5, 5, 5), (4, 5, 6), (9, 8), (7, 1, 9)])
 def test_matches_are_those_of_linear_algebra(shape: tuple[int, ...]) -> None:
     tunnels = 0

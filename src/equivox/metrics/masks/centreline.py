@@ -29,9 +29,10 @@ def cldice(reference: Bool[np.ndarray, "..."], prediction: Bool[np.ndarray, "...
     """Compare the centrelines of two masks that both have at least one voxel.
 
     The centreline of a mask is its skeleton, one voxel wide: by Lee's thinning in 3D and Zhang and Suen's in 2D. Its
-    voxels are counted, whatever the length of their sides: voxel sides have no part in it. Thinning wipes out some
-    small pieces altogether, such as 2 x 2 x 2 voxels; of those, the voxel nearest to the middle stands for the
-    centreline, so that no connected piece (across corners) goes uncounted.
+    voxels are counted, whatever the length of their sides: voxel sides have no part in it. Thinning goes through the
+    array in one order, so that a mirrored mask can have another centreline by a voxel. It wipes out some small pieces
+    altogether, such as 2 x 2 x 2 voxels; of those, the voxel nearest to the middle stands for the centreline, so that
+    no connected piece (across corners) goes uncounted.
 
     The soft skeletons of clDice losses, made of minima and maxima over windows, are wider and have other numbers.
 
