@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from equivox.errors import InputError
+from equivox.metrics.masks.label_maps import extended_axes
 
 
 def without_flat_axis(mask: Bool[np.ndarray, "..."], what: str = "mask") -> Bool[np.ndarray, "..."]:
@@ -26,8 +27,10 @@ def without_flat_axis(mask: Bool[np.ndarray, "..."], what: str = "mask") -> Bool
             "compare the labels with one class"
         )
         raise InputError(msg)
-    flat = [axis for axis, side in enumerate(mask.shape) if side == 1]
-    return mask.squeeze(flat[-1]) if mask.ndim == 3 and flat else mask
+    if mask.ndim == 2 or not mask.size:
+        return mask
+    axes = extended_axes(mask.shape)
+    return mask.squeeze(tuple(axis for axis in range(3) if axis not in axes))
 
 
 def cropped_pair(
