@@ -8,7 +8,7 @@ MetricKind = Literal["fraction", "distance", "volume", "relative", "count"]
 """A fraction in [0, 1]; a distance in mm or voxels; a volume in ml, mm2 or voxels; a ratio that may be any number; a
 count."""
 
-MetricFamily = Literal["overlap", "surface", "volume"]
+MetricFamily = Literal["overlap", "surface", "volume", "centreline", "topology"]
 """Metrics that are computed together; an evaluation chooses among them."""
 
 DEFAULT_FAMILIES: Final[tuple[MetricFamily, ...]] = ("overlap", "surface", "volume")
@@ -42,6 +42,10 @@ class MetricDefinition:
     version: int = 1
     reference: str = ""
 
+
+_CONNECTIVITY: Final = (
+    "Voxels touch across faces, edges and corners, the background across faces; outside of the image is background."
+)
 
 METRICS: Final[dict[str, MetricDefinition]] = {
     "dice": MetricDefinition(
@@ -158,6 +162,82 @@ METRICS: Final[dict[str, MetricDefinition]] = {
         family="volume",
         needs="reference",
         reference="Heimann et al., IEEE TMI 2009",
+    ),
+    "cldice": MetricDefinition(
+        label="clDice",
+        title="Centreline Dice",
+        formula="2 T_P T_S / (T_P + T_S), T_P and T_S being topology precision and sensitivity",
+        details="Centrelines S are skeletons one voxel wide, and are counted in voxels.",
+        kind="fraction",
+        better="high",
+        family="centreline",
+        reference="Shit et al., CVPR 2021",
+    ),
+    "topology_precision": MetricDefinition(
+        label="Topology precision",
+        title="Share of the predicted centreline inside the reference",
+        formula="T_P = |S(P) ∩ R| / |S(P)|",
+        details="Not defined where the prediction is empty.",
+        kind="fraction",
+        better="high",
+        family="centreline",
+        needs="prediction",
+        reference="Shit et al., CVPR 2021",
+    ),
+    "topology_sensitivity": MetricDefinition(
+        label="Topology sensitivity",
+        title="Share of the reference's centreline inside the prediction",
+        formula="T_S = |S(R) ∩ P| / |S(R)|",
+        details="Not defined where the reference is empty.",
+        kind="fraction",
+        better="high",
+        family="centreline",
+        needs="reference",
+        reference="Shit et al., CVPR 2021",
+    ),
+    "betti_0_error": MetricDefinition(
+        label="Betti-0 error",
+        title="Error in the number of connected pieces",
+        formula="|β₀(P) − β₀(R)|",
+        details=_CONNECTIVITY,
+        kind="count",
+        better="low",
+        family="topology",
+        reference="Clough et al., IEEE TPAMI 2022; connectivity: Kong and Rosenfeld, CVGIP 1989",
+    ),
+    "betti_1_error": MetricDefinition(
+        label="Betti-1 error",
+        title="Error in the number of tunnels (in 2D of holes)",
+        formula="|β₁(P) − β₁(R)|",
+        details=_CONNECTIVITY,
+        kind="count",
+        better="low",
+        family="topology",
+        reference="Clough et al., IEEE TPAMI 2022",
+    ),
+    "betti_2_error": MetricDefinition(
+        label="Betti-2 error",
+        title="Error in the number of cavities (in 2D always 0)",
+        formula="|β₂(P) − β₂(R)|",
+        details=_CONNECTIVITY,
+        kind="count",
+        better="low",
+        family="topology",
+        reference="Clough et al., IEEE TPAMI 2022",
+    ),
+    "betti_matching_error": MetricDefinition(
+        label="Betti matching error",
+        title="Pieces, tunnels and cavities of either mask without a partner in the other",
+        formula="Σ_d β_d(R) + β_d(P) − 2 dim( im H_d(R) ∩ im H_d(P) in H_d(R ∪ P) )",
+        details=(
+            "Features match where they are the same in the union of the masks; the published count, which leaves one "
+            "piece of each mask out, is available by name. Tunnels of a piece beyond 128 voxels a side are counted in "
+            f"blocks. {_CONNECTIVITY}"
+        ),
+        kind="count",
+        better="low",
+        family="topology",
+        reference="Stucki et al., ICML 2023; in 3D: arXiv 2407.04683",
     ),
 }
 """The metrics of a structure, by the name of their column, in the order to show them."""

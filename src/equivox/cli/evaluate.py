@@ -60,7 +60,7 @@ def evaluate(
         str, typer.Option(help="Convention of the distances: directed_max, pooled, deepmind, monai or medpy.")
     ] = "directed_max",
     metrics: Annotated[
-        str, typer.Option(help="What to compute, by comma: overlap, surface, volume; see the guide.")
+        str, typer.Option(help="What to compute, by comma: overlap, surface, volume, centreline, topology.")
     ] = "overlap,surface,volume",
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,

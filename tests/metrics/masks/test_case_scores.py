@@ -78,6 +78,46 @@ def test_only_the_chosen_families_are_computed() -> None:
     assert "hd95" not in one_class(*masks, families=("overlap", "volume")).scores
 
 
+ALL = ("overlap", "surface", "volume", "centreline", "topology")
+
+
+def test_topology_of_a_ring_and_its_cut_by_hand() -> None:
+    # A ring of 8 voxels in one slice of a 3D image against the same with a gap: one tunnel too few, nothing matched in
+    # its place; the piece is there in both. The gap is the eighth voxel of the reference's centreline.
+    ring = blank(5, 5, 3)
+    ring[1:4, 1:4, 1] = 1
+    ring[2, 2, 1] = 0
+    cut = ring.copy()
+    cut[1, 2, 1] = 0
+    scores = one_class(ring, cut, families=ALL).scores
+    errors = [scores[f"betti_{dimension}_error"] for dimension in range(3)]
+    assert errors == [0.0, 1.0, 0.0]
+    assert scores["betti_matching_error"] == 1.0
+    assert scores["topology_precision"] == 1.0
+    assert 0.7 < scores["topology_sensitivity"] < 1.0
+
+
+def test_a_window_one_voxel_thick_is_no_2d_image() -> None:
+    # Two voxels of a slice that touch at a corner, and a sheet: the same whichever other slices there are.
+    flat = blank(6, 6, 1)
+    flat[1:4, 1:4, 0] = 1
+    thick = np.pad(flat, ((0, 0), (0, 0), (0, 4)))
+    scores = [one_class(one, one, families=ALL).scores for one in (flat, thick)]
+    assert scores[0]["cldice"] == scores[1]["cldice"] == 1.0
+    assert scores[0]["betti_matching_error"] == scores[1]["betti_matching_error"] == 0.0
+
+
+def test_missed_and_invented_structures_count_all_their_features() -> None:
+    two = blank(6, 3, 3)
+    two[0, 1, 1] = two[4, 1, 1] = 1
+    for masks in ((two, blank(6, 3, 3)), (blank(6, 3, 3), two)):
+        scores = one_class(*masks, families=ALL).scores
+        assert scores["betti_0_error"] == scores["betti_matching_error"] == 2.0
+        assert scores["cldice"] == 0.0
+    empty = one_class(blank(6, 3, 3), blank(6, 3, 3), families=ALL).scores
+    assert set(empty.values()) == {None}
+
+
 def test_volume_error_is_signed() -> None:
     reference, prediction = blank(3, 3, 3), blank(3, 3, 3)
     reference[:2, 1, 1] = prediction[0, 1, 1] = 1

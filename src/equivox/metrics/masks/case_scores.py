@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 
 from equivox.definitions import DEFAULT_FAMILIES, METRICS, metric_keys
+from equivox.metrics.masks.betti_matching import betti_matching
+from equivox.metrics.masks.centreline import cldice
 from equivox.metrics.masks.empty import EmptyPolicy, Outcome, check_policy, outcome_of, score_of_empty
 from equivox.metrics.masks.label_maps import check_lengths, check_maps, class_boxes, extended_axes, union
 from equivox.metrics.masks.overlap import dice, iou, precision, sensitivity
 from equivox.metrics.masks.surface import HD95Convention, check_convention, surface_scores
+from equivox.metrics.masks.topology import betti_number_errors
 
 
 @dataclass(frozen=True)
@@ -97,18 +100,31 @@ def score_case(
         outcome = outcome_of(*counts)
         penalised = outcome in ("missed", "false_positive") and empty != "exclude"
         values = dict.fromkeys(keys) | _volumes(counts, float(spacing.prod()), outcome, empty)
+        # A window of a 3D image may be one voxel thick; with a margin it is not taken for a 2D image.
+        flat = tuple(axis for axis in range(3) if axis not in axes)
+        thin = masks[0].squeeze(flat), masks[1].squeeze(flat)
+        wide = (np.pad(thin[0], 1), np.pad(thin[1], 1)) if "topology" in families or "centreline" in families else thin
         if outcome == "scored":
-            flat = tuple(axis for axis in range(3) if axis not in axes)
             values |= _overlap(counts, int(np.count_nonzero(masks[0] & masks[1])))
             if "surface" in families:
-                thin = masks[0].squeeze(flat), masks[1].squeeze(flat)
                 surface = surface_scores(*thin, spacing[axes].tolist(), tolerance_mm=tolerance_mm, hd95=hd95)
                 values |= {name.removesuffix("_mm"): value for name, value in asdict(surface).items()}
+            if "centreline" in families:
+                values |= asdict(cldice(*wide))
         else:
-            computed = [key for key in keys if METRICS[key].family in ("overlap", "surface")]
-            values |= {key: score_of_empty(key, outcome, empty, diagonal_mm) for key in computed}
+            # Counts and volumes are those of the masks as they are; nothing else is defined without two masks.
+            left = [key for key in keys if METRICS[key].family not in ("volume", "topology") or outcome == "both_empty"]
+            values |= {key: score_of_empty(key, outcome, empty, diagonal_mm) for key in left}
+        if "topology" in families and outcome != "both_empty":
+            values |= _topology(*wide)
         scores.append(ClassScores(name, outcome, *counts, penalised, {key: values[key] for key in keys}))
     return scores
+
+
+def _topology(reference: Bool[np.ndarray, "..."], prediction: Bool[np.ndarray, "..."]) -> dict[str, float | None]:
+    errors = betti_number_errors(reference, prediction)
+    values: dict[str, float | None] = {f"betti_{dimension}_error": float(one) for dimension, one in enumerate(errors)}
+    return values | {"betti_matching_error": float(betti_matching(reference, prediction).error)}
 
 
 def _overlap(counts: tuple[int, int], both: int) -> dict[str, float | None]:
