@@ -487,3 +487,26 @@ def test_the_folder_that_one_is_in_is_refused_before_anything_is_scored(tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"expected a folder that can be replaced, got the folder that you are in"):
         evaluate(Path(), references=tmp_path, predictions=tmp_path)
+
+
+def with_names(path: Path, labels: np.ndarray, names: dict[int, str]) -> None:
+    table = "".join(f'<Label Key="{value}"><![CDATA[{name}]]></Label>' for value, name in names.items())
+    image = nib.Nifti1Image(labels, np.diag([0.5, 1.0, 3.0, 1.0]))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(0, f"<LabelTable>{table}</LabelTable>".encode()))
+    path.parent.mkdir(exist_ok=True)
+    nib.save(image, path)
+
+
+def test_masks_that_name_their_values_are_compared_by_name(tmp_path: Path) -> None:
+    labels = np.zeros((6, 5, 4), dtype=np.uint8)
+    labels[1, 1:4, 1], labels[4, 1:4, 2] = 1, 2
+    turned = np.choose(labels, [0, 2, 1]).astype(np.uint8)
+    with_names(tmp_path / "references" / "a.nii.gz", labels, {1: "liver", 2: "spleen"})
+    with_names(tmp_path / "predictions" / "a.nii.gz", turned, {1: "spleen", 2: "liver", 9: "colon"})
+    found = evaluate(
+        tmp_path / "out",
+        references=tmp_path / "references",
+        predictions=tmp_path / "predictions",
+        options=EvaluateOptions(bootstrap_draws=199, permutation_draws=199),
+    )
+    assert found.cases.set_index("class")["dice"].to_dict() == {"liver": 1.0, "spleen": 1.0}

@@ -26,11 +26,16 @@ from equivox.pipelines.output_folder import check_output_folder
 from equivox.reports.model_card import model_card
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.page import write_report
+from equivox.volume.label_names import stored_label_names
 
 logger = logging.getLogger(__name__)
 
 CASES, SUMMARY, GROUPS, REPORT, FIGURES = "cases.csv", "summary.json", "groups.csv", "report.html", "figures"
 CARD = "model_card.md"
+
+
+# A tool that names its values does so in every file.
+_LOOKED_AT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +188,14 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
         failed = next((outcome.error for outcome in outcomes if outcome.error), None)
         msg = failed or f"{source.cases[0].reference.parent}: expected masks with a class, got only 0; check the folder"
         raise InputError(msg)
-    names = source.prediction_values or {}
+    stored, theirs = _stored_names([case.reference for case in source.cases]), source.prediction_values
+    if theirs is None:
+        # Two label maps that both name their values are compared by name.
+        predicted = _stored_names([case.prediction for case in source.cases if case.prediction is not None])
+        if set(stored.values()) & set(predicted.values()):
+            source = replace(source, prediction_values=predicted)
+        theirs = predicted
+    names = stored or theirs
     classes: dict[str, int] = {}
     reference_values = {0: 0}
     for value in values:
@@ -197,6 +209,11 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
         reference_values=reference_values,
         notes=(*source.notes, note),
     )
+
+
+def _stored_names(masks: Sequence[Path]) -> dict[int, str]:
+    """Return value -> name from the header of the first mask that has names."""
+    return next((names for path in masks[:_LOOKED_AT] if (names := stored_label_names(path))), {})
 
 
 def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool) -> dict[str, ScoringTask]:

@@ -32,12 +32,15 @@ from equivox.pipelines.measurement.tables import (
 from equivox.pipelines.output_folder import check_output_folder
 from equivox.reports.embedding import finite
 from equivox.reports.measurement_page import write_measurement
+from equivox.volume.label_names import stored_label_names
 
 logger = logging.getLogger(__name__)
 
 MEASUREMENTS, STRUCTURES, GROUPS, ASSOCIATIONS = "measurements.csv", "structures.csv", "groups.csv", "associations.csv"
 SUMMARY, REPORT, FIGURES = "measurements.json", "report.html", "figures"
 
+# A tool that names its values does so in every file.
+_LOOKED_AT = 3
 _INTENSITY_UNITS = {"CT": "HU", "PET": "SUV"}
 
 
@@ -166,7 +169,9 @@ def _found_values(source: MeasureSource, workers: int) -> dict[int, str]:
         error = next((outcome.error for outcome in outcomes if outcome.error), None)
         msg = error or f"{source.cases[0].mask.parent}: expected masks with a class, got only 0; check the folder"
         raise InputError(msg)
-    return {value: f"label {value}" for value in found}
+    masks = [case.mask for case in source.cases[:_LOOKED_AT]]
+    names = next((names for path in masks if (names := stored_label_names(path))), {})
+    return {value: names.get(value, f"label {value}") for value in found}
 
 
 def _measure(

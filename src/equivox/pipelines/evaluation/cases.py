@@ -182,8 +182,8 @@ def _to_indices(volume: Volume, values: Mapping[int, int], path: Path) -> Volume
     if indices.size and int(indices.min()) < 0:
         value = int(array[indices < 0].min())
         msg = (
-            f"{path}: expected the values {sorted(values)}, got {value}; map it to a class (cohort.yaml for "
-            "references, labels.json beside the predictions)"
+            f"{path}: expected the values {sorted(values)}, got {value}; map it to a class (cohort.yaml or --class "
+            "for references, labels.json beside the predictions)"
         )
         raise InputError(msg)
     return volume.with_array(indices)
