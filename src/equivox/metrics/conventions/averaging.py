@@ -38,14 +38,15 @@ class Averaging:
         return float(defined.mean()) if len(defined) else self.of_nothing
 
     def reported(self, values: Float[np.ndarray, "cases classes"]) -> float:
-        """Return the mean as the tool gives it: NaN where it does not leave out what is undefined.
+        """Return the mean as the tool gives it: NaN where it does not leave out what is undefined, or has no case.
 
         Example:
             >>> Averaging("cases", "any", "").reported(np.array([[0.5, 0.9], [0.7, np.nan]]))
             nan
         """
         undefined = np.isnan(values)
-        if (self.undefined == "any" and undefined.any()) or (self.undefined == "class" and undefined.all(axis=0).any()):
+        refused = {"skip": False, "class": undefined.all(axis=0).any(), "any": undefined.any()}[self.undefined]
+        if refused or not len(values):
             return np.nan
         return self.mean(values)
 

@@ -40,8 +40,8 @@ SURFACE_DISTANCE: Final = Convention(
         "NSD (compute_surface_dice_at_tolerance) is the share of both surfaces' area within the tolerance of this "
         "evaluation.",
         "HD95 and HD are infinite where a mask is empty, also where both are. Dice and NSD are 0 where one is empty "
-        "and NaN where both are. Under NumPy 2 or later version 0.1 stops with an error on most empty masks; these are the "
-        "values that it gives under earlier ones.",
+        "and NaN where both are. Under NumPy 2 or later version 0.1 stops with an error on most empty masks; these are "
+        "the values that it gives under earlier ones.",
         "MASD is the mean of the two numbers of compute_average_surface_distance; NaN where a mask is empty.",
         "There is no mean in surface-distance. The mean here is that over classes of the mean over cases, and leaves "
         "out NaN but not infinity.",
