@@ -112,10 +112,10 @@ class Reconciliation:
     Attributes:
         ours: Our mean over patients; NaN where no structure has a value.
         theirs: The tool's mean, NaN or infinite where the tool's is.
-        contributions: What each reason adds, in the order of `REASONS`: their sum is ``theirs - ours``. None where
-            either mean is NaN.
-        cells: One row a case and class: case_id, class, outcome, ours, theirs (NaN where there is none), difference,
-            reason, words.
+        contributions: What each reason adds, in the order of `REASONS`: their sum is ``theirs - ours``. There are
+            none where either mean is NaN.
+        cells: One row a case and class: case_id, class, outcome (None for the background), ours and theirs (NaN where
+            there is none), state (None without a prediction), difference, reason, words.
     """
 
     ours: float
@@ -203,7 +203,7 @@ def _cells(ours: pd.DataFrame, theirs: pd.DataFrame, convention: Convention, met
     cells["difference"] = cells["theirs"] - cells["ours"]
     cells["reason"] = _reasons(cells, convention, metric)
     cells["words"] = _words(cells, convention)
-    return cells.drop(columns="state")
+    return cells
 
 
 def _reasons(cells: pd.DataFrame, convention: Convention, metric: str) -> list[Reason]:

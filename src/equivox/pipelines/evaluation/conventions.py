@@ -23,6 +23,7 @@ RECONCILE_COLUMNS: Final = (
 _GROUP_PREFIX: Final = "attribute:"
 _EQUITY_METRICS: Final = ("dice", "iou")
 _MOST_CASES: Final = 10
+_STATE_WORDS: Final = {"nan": "NaN", "infinite": "infinite", "error": "error", None: "none"}
 _NO_DIFFERENCE: Final = ("equal", "left_out_by_both", "background_scored")
 
 
@@ -175,7 +176,8 @@ def _largest(result: Reconciliation) -> list[dict[str, Any]]:
             "case_id": str(row["case_id"]),
             "class": str(row["class"]),
             "ours": _finite(row["ours"]),
-            **_number("theirs", row["theirs"]),
+            "theirs": _finite(row["theirs"]),
+            **({} if row["state"] == "number" else {"theirs_words": _STATE_WORDS[row["state"]]}),
             "reason": row["reason"],
             "words": row["words"],
         }
