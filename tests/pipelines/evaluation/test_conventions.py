@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,78 @@ def test_a_cohort_without_predictions_has_no_means() -> None:
     summary, table = summarise_tools(gone, theirs, tools=TOOLS, length_unit="mm", with_reasons=True)
     assert {summary[tool]["metrics"]["dice"]["mean"] for tool in TOOLS} == {None}
     assert set(table["reason"]) == {"missing_prediction_ignored"}
+
+
+@pytest.mark.parametrize("gone", [(), ("p1a", "p4")])
+def test_nnunet_means_are_those_of_its_evaluator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: tuple[str, ...]
+) -> None:
+    from nnunetv2.evaluation import evaluate_predictions
+
+    class Reader:
+        def read_seg(self, path: str) -> tuple[np.ndarray, dict]:
+            return np.load(path)[None].astype(np.int16), {}
+
+    class Here:
+        """Takes the place of a pool of processes."""
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def __enter__(self) -> "Here":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        Pool = property(lambda self: Here)
+
+        def starmap(self, function: Any, items: Any) -> list[Any]:
+            return [function(*item) for item in items]
+
+    monkeypatch.setattr(evaluate_predictions.multiprocessing, "get_context", lambda _: Here())
+    folders = [tmp_path / name for name in ("references", "predictions")]
+    for folder in folders:
+        folder.mkdir()
+    kept = {case: one for case, one in COHORT.items() if case not in gone}
+    for case, (_, _, lesion, shift) in kept.items():
+        reference, prediction = maps(lesion, shift or 0)
+        np.save(folders[0] / f"{case}.npy", reference)
+        if shift is not None:
+            np.save(folders[1] / f"{case}.npy", prediction)
+    arguments: tuple[Any, ...] = (*map(str, folders), None, Reader(), ".npy", list(CLASSES.values()))
+    with pytest.raises(AssertionError, match="Not all files in folder_ref exist"):
+        evaluate_predictions.compute_metrics_on_folder(*arguments, chill=False)
+    theirs = evaluate_predictions.compute_metrics_on_folder(*arguments, num_processes=1, chill=True)
+    rows, reported = scored(("nnunet",))
+    rows = rows[~rows["case_id"].isin(gone)]
+    summary, _ = summarise_tools(rows, reported, tools=("nnunet",), length_unit="mm", with_reasons=True)
+    for key, name in (("dice", "Dice"), ("iou", "IoU")):
+        ours = summary["nnunet"]["metrics"][key]
+        assert ours["mean"] == pytest.approx(theirs["foreground_mean"][name], abs=1e-12)
+        assert list(ours["by_class"].values()) == pytest.approx([theirs["mean"][index][name] for index in (1, 2)])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_monai_means_are_those_of_its_metrics(summarised: Any) -> None:
+    import monai.metrics
+    import torch
+
+    metrics = {
+        "dice": monai.metrics.DiceMetric(),
+        "nsd": monai.metrics.SurfaceDiceMetric([1.5] * 2),
+        "hd95": monai.metrics.HausdorffDistanceMetric(percentile=95),
+        "hd": monai.metrics.HausdorffDistanceMetric(),
+    }
+    for _, _, lesion, shift in COHORT.values():
+        if shift is None:
+            continue
+        reference, prediction = (
+            torch.stack([torch.from_numpy(labels == index) for index in range(3)])[None].float()
+            for labels in maps(lesion, shift)
+        )
+        for key, metric in metrics.items():
+            metric(prediction, reference, **({} if key == "dice" else {"spacing": list(SPACING)}))
+    summary, _ = summarised
+    for key, metric in metrics.items():
+        mean = float(metric.aggregate())
+        ours = summary["monai"]["metrics"][key]
+        assert (math.inf if ours.get("mean_words") == "infinite" else ours["mean"]) == pytest.approx(mean, rel=1e-6)
