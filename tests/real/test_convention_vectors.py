@@ -20,6 +20,7 @@ PAIRS = {
     "pred_empty": ("A", None),
     "gt_empty": (None, "A"),
     "both_empty": (None, None),
+    # The stored one-way distances say which of the two was the prediction.
     "touching_border": ("edge2", "edge"),
     "full_vs_A": ("A", "full"),
 }

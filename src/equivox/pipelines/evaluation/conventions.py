@@ -14,13 +14,13 @@ from equivox.metrics.conventions.convention import Convention, ToolMetric, state
 from equivox.metrics.conventions.reconcile import Reconciliation, reconcile
 from equivox.metrics.conventions.value_table import ValueTable
 from equivox.metrics.fairness.equity import es_std, es_sum
+from equivox.pipelines.evaluation.tables import GROUP_PREFIX
 
 RECONCILE_COLUMNS: Final = (
     *("case_id", "class", "metric", "tool", "outcome", "ours", "theirs", "difference", "reason", "words"),
 )
 """The columns of `reconcile.csv`."""
 
-_GROUP_PREFIX: Final = "attribute:"
 _EQUITY_METRICS: Final = ("dice", "iou")
 _MOST_CASES: Final = 10
 _STATE_WORDS: Final = {"nan": "NaN", "infinite": "infinite", "error": "error", None: "none"}
@@ -189,9 +189,9 @@ def _equity(rows: pd.DataFrame, reported: pd.DataFrame) -> dict[str, Any]:
     """Return the equity-scaled scores from image means: images of unknown group are in the overall mean alone."""
     result: dict[str, Any] = {}
     cases = rows.drop_duplicates("case_id").set_index("case_id")
-    for column in [name for name in map(str, rows.columns) if name.startswith(_GROUP_PREFIX)]:
+    for column in [name for name in map(str, rows.columns) if name.startswith(GROUP_PREFIX)]:
         groups = cases[column]
-        result[column.removeprefix(_GROUP_PREFIX)] = {
+        result[column.removeprefix(GROUP_PREFIX)] = {
             str(name): {
                 metric: _scaled(part.loc[part["metric"] == metric].set_index("case_id")["value"], groups)
                 for metric in _EQUITY_METRICS
