@@ -5,7 +5,7 @@ import pytest
 
 from equivox.definitions import METRICS
 from equivox.errors import InputError
-from equivox.metrics.conventions import mask_pair
+from equivox.metrics.conventions import class_masks
 from equivox.metrics.conventions.case_values import BACKGROUND, reported_values
 from equivox.metrics.conventions.catalog import CONVENTIONS, check_tools
 
@@ -67,8 +67,8 @@ def test_other_values_count_as_background_and_a_class_of_value_0_is_it() -> None
 
 def test_the_distances_of_a_class_are_found_once_for_all_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    whole = mask_pair.boundary_distances
-    monkeypatch.setattr(mask_pair, "boundary_distances", lambda *given: (calls.append(given[2]), whole(*given))[1])
+    whole = class_masks.boundary_distances
+    monkeypatch.setattr(class_masks, "boundary_distances", lambda *given: (calls.append(given[2]), whole(*given))[1])
     values_of(line(0, 1), line(1, 2))
     # In mm for MONAI and MedPy, and in voxels for FairSeg.
     assert calls == [(1.0, 2.0, 3.0), (1.0, 1.0, 1.0)]

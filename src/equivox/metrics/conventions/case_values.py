@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from equivox.metrics.conventions.catalog import CONVENTIONS, Tool, check_tools
+from equivox.metrics.conventions.class_masks import background_counts, class_masks
 from equivox.metrics.conventions.convention import ToolValue
-from equivox.metrics.conventions.mask_pair import background_counts, mask_pairs
 from equivox.metrics.masks.label_maps import check_lengths, check_maps
 
 BACKGROUND: Final = "background"
@@ -76,7 +76,7 @@ def reported_values(
     check_lengths(spacing_mm, tolerance_mm)
     check_tools(tools)
     rows: list[ReportedValue] = []
-    for pair in mask_pairs(reference, prediction, classes=classes, spacing_mm=spacing_mm):
+    for pair in class_masks(reference, prediction, classes=classes, spacing_mm=spacing_mm):
         for tool in tools:
             values = CONVENTIONS[tool].values(pair, tolerance_mm)
             rows += [ReportedValue(tool, pair.class_name, metric, value) for metric, value in values.items()]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equivox.metrics.conventions.averaging import Averaging
-from equivox.metrics.conventions.mask_pair import MaskPair, VoxelCounts
+from equivox.metrics.conventions.class_masks import ClassMasks, VoxelCounts
 
 ToolValue = float | None
 """What a tool gives for a class of a case: a number, maybe NaN or infinite; None where it stops with an error."""
@@ -50,7 +50,7 @@ class Convention:
     rules: tuple[str, ...]
     missing_prediction: str
     metrics: Mapping[str, ToolMetric]
-    values: Callable[[MaskPair, float], dict[str, ToolValue]]
+    values: Callable[[ClassMasks, float], dict[str, ToolValue]]
     averaging: Averaging
     background: Callable[[VoxelCounts], dict[str, ToolValue]] | None = None
 

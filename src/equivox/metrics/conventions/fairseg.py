@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 
 from equivox.metrics.conventions.averaging import Averaging
+from equivox.metrics.conventions.class_masks import ClassMasks
 from equivox.metrics.conventions.convention import Convention, ToolMetric, ToolValue
-from equivox.metrics.conventions.mask_pair import MaskPair
 from equivox.metrics.conventions.medpy import pooled_hd95
 from equivox.metrics.conventions.monai import boundary_nsd
 from equivox.metrics.masks.empty import Outcome
@@ -20,7 +20,7 @@ _EMPTY: Final[dict[Outcome, dict[str, float]]] = {
 }
 
 
-def _values(pair: MaskPair, tolerance: float) -> dict[str, ToolValue]:
+def _values(pair: ClassMasks, tolerance: float) -> dict[str, ToolValue]:
     del tolerance
     if pair.outcome != "scored":
         return dict(_EMPTY[pair.outcome])

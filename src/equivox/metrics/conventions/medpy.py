@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 
 from equivox.metrics.conventions.averaging import Averaging
+from equivox.metrics.conventions.class_masks import BoundaryDistances, ClassMasks
 from equivox.metrics.conventions.convention import Convention, ToolMetric, ToolValue
-from equivox.metrics.conventions.mask_pair import BoundaryDistances, MaskPair
 from equivox.metrics.masks.overlap import dice, iou
 
 
@@ -15,7 +15,7 @@ def pooled_hd95(distances: BoundaryDistances) -> float:
     return float(np.percentile(np.concatenate(distances), 95))
 
 
-def _values(pair: MaskPair, tolerance: float) -> dict[str, ToolValue]:
+def _values(pair: ClassMasks, tolerance: float) -> dict[str, ToolValue]:
     del tolerance
     if pair.outcome == "both_empty":
         # 0/0 of NumPy's scalars and of Python's, which are caught, are not the same.

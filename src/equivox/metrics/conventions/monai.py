@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 
 from equivox.metrics.conventions.averaging import Averaging
+from equivox.metrics.conventions.class_masks import BoundaryDistances, ClassMasks, VoxelCounts
 from equivox.metrics.conventions.convention import Convention, ToolMetric, ToolValue
-from equivox.metrics.conventions.mask_pair import BoundaryDistances, MaskPair, VoxelCounts
 from equivox.metrics.masks.overlap import dice, iou
 
 # MONAI takes the percentile by interpolating between two infinities, which is NaN; the maximum is infinite.
@@ -33,7 +33,7 @@ def _overlap(counts: VoxelCounts) -> dict[str, ToolValue]:
     return {"dice": dice(*counts), "iou": iou(*counts)}
 
 
-def _values(pair: MaskPair, tolerance: float) -> dict[str, ToolValue]:
+def _values(pair: ClassMasks, tolerance: float) -> dict[str, ToolValue]:
     overlap = _overlap(pair.counts)
     if pair.outcome == "both_empty":
         return overlap | dict.fromkeys(_ONE_EMPTY, np.nan)

@@ -5,12 +5,12 @@ from typing import Final
 import numpy as np
 
 from equivox.metrics.conventions.averaging import Averaging
+from equivox.metrics.conventions.class_masks import ClassMasks
 from equivox.metrics.conventions.convention import Convention, ToolMetric, ToolValue
-from equivox.metrics.conventions.mask_pair import MaskPair
 from equivox.metrics.masks.overlap import dice, iou
 
 
-def _values(pair: MaskPair, tolerance: float) -> dict[str, ToolValue]:
+def _values(pair: ClassMasks, tolerance: float) -> dict[str, ToolValue]:
     del tolerance
     if pair.outcome == "both_empty":
         return {"dice": np.nan, "iou": np.nan}

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 
 from equivox.metrics.conventions.averaging import Averaging
+from equivox.metrics.conventions.class_masks import ClassMasks
 from equivox.metrics.conventions.convention import Convention, ToolMetric, ToolValue
-from equivox.metrics.conventions.mask_pair import MaskPair
 from equivox.metrics.masks.overlap import dice
 from equivox.metrics.masks.surface import surface_scores
 
@@ -15,7 +15,7 @@ _ONE_EMPTY: Final = {"dice": 0.0, "nsd": 0.0, "hd95": np.inf, "hd": np.inf, "mas
 _BOTH_EMPTY: Final = {"dice": np.nan, "nsd": np.nan, "hd95": np.inf, "hd": np.inf, "masd": np.nan}
 
 
-def _values(pair: MaskPair, tolerance: float) -> dict[str, ToolValue]:
+def _values(pair: ClassMasks, tolerance: float) -> dict[str, ToolValue]:
     if pair.outcome == "both_empty":
         return dict(_BOTH_EMPTY)
     if pair.outcome != "scored":

@@ -29,7 +29,7 @@ class BoundaryDistances(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class MaskPair:
+class ClassMasks:
     """The two masks of one class, cropped to what they cover together.
 
     Attributes:
@@ -61,19 +61,19 @@ class MaskPair:
         return BoundaryDistances(*boundary_distances(self.reference, self.prediction, self.spacing_mm))
 
     @cached_property
-    def in_voxels(self) -> "MaskPair":
+    def in_voxels(self) -> "ClassMasks":
         """The same masks with voxels of side 1."""
         ones = (1.0,) * len(self.spacing_mm)
         return self if self.spacing_mm == ones else replace(self, spacing_mm=ones)
 
 
-def mask_pairs(
+def class_masks(
     reference: Integer[np.ndarray, "i j k"],
     prediction: Integer[np.ndarray, "i j k"],
     *,
     classes: Mapping[str, int],
     spacing_mm: Sequence[float],
-) -> Iterator[MaskPair]:
+) -> Iterator[ClassMasks]:
     """Yield the two masks of each class, in the order of `classes`.
 
     An image with one voxel along an axis is 2D: that axis is left out.
@@ -96,7 +96,7 @@ def mask_pairs(
             masks = [np.ascontiguousarray(labels[window] == index).squeeze(flat) for labels in (reference, prediction)]
         else:
             masks = [np.zeros((0,) * len(axes), dtype=bool)] * 2
-        yield MaskPair(name, masks[0], masks[1], spacing)
+        yield ClassMasks(name, masks[0], masks[1], spacing)
 
 
 def background_counts(
