@@ -9,7 +9,7 @@ import pytest
 
 from equivox.metrics.conventions.catalog import CONVENTIONS
 from equivox.metrics.masks.case_scores import score_case
-from equivox.pipelines.evaluation.conventions import RECONCILE_COLUMNS, summarise_tools, tool_rows
+from equivox.pipelines.evaluation.conventions import RECONCILE_COLUMNS, TOOL_COLUMNS, summarise_tools, tool_rows
 
 CLASSES = {"organ": 1, "lesion": 2}
 SPACING = (1.0, 1.5, 3.0)
@@ -165,9 +165,11 @@ def test_cases_of_other_tables_are_left_out() -> None:
 def test_a_cohort_without_predictions_has_no_means() -> None:
     ours, theirs = scored()
     gone = ours[ours["case_id"] == "p5"]
-    summary, table = summarise_tools(gone, theirs, tools=TOOLS, length_unit="mm", with_reasons=True)
-    assert {summary[tool]["metrics"]["dice"]["mean"] for tool in TOOLS} == {None}
-    assert set(table["reason"]) == {"missing_prediction_ignored"}
+    assert tuple(theirs.columns) == TOOL_COLUMNS
+    for reported in (theirs, pd.DataFrame([], columns=list(TOOL_COLUMNS))):
+        summary, table = summarise_tools(gone, reported, tools=TOOLS, length_unit="mm", with_reasons=True)
+        assert {summary[tool]["metrics"]["dice"]["mean"] for tool in TOOLS} == {None}
+        assert set(table["reason"]) == {"missing_prediction_ignored"}
 
 
 @pytest.mark.parametrize("gone", [(), ("p1a", "p4")])

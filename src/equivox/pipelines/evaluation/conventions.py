@@ -16,6 +16,9 @@ from equivox.metrics.conventions.value_table import ValueTable
 from equivox.metrics.fairness.equity import es_std, es_sum
 from equivox.pipelines.evaluation.tables import GROUP_PREFIX
 
+TOOL_COLUMNS: Final = ("case_id", "tool", "class", "metric", "value", "state")
+"""The columns of the rows of `tool_rows`."""
+
 RECONCILE_COLUMNS: Final = (
     *("case_id", "class", "metric", "tool", "outcome", "ours", "theirs", "difference", "reason", "words"),
 )
@@ -92,7 +95,7 @@ def summarise_tools(
         rows: Our scores, one row a case and class: case_id, patient_id, class, outcome, the scores, and
             ``attribute:<name>`` for each attribute. Of one table of the report; what `reported` has of other cases is
             left out.
-        reported: The rows of `tool_rows`, of all cases.
+        reported: The rows of `tool_rows`, of all cases, with the columns `TOOL_COLUMNS`.
         tools: Keys of `CONVENTIONS`.
         length_unit: Of our distances: ``mm`` or ``voxels``.
         with_reasons: Explain every difference.
