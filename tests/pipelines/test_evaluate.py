@@ -510,3 +510,32 @@ def test_masks_that_name_their_values_are_compared_by_name(tmp_path: Path) -> No
         options=EvaluateOptions(bootstrap_draws=199, permutation_draws=199),
     )
     assert found.cases.set_index("class")["dice"].to_dict() == {"liver": 1.0, "spleen": 1.0}
+
+
+def test_another_tools_numbers_stand_beside_ours_and_are_explained(tmp_path: Path) -> None:
+    # Three cases of one voxel of 0.5 x 1 x 3 mm: found, missed, and invented. MONAI's mean Dice leaves out the one
+    # without a reference; its HD95 leaves out both that lack a mask, where ours is the diagonal.
+    for number in range(3):
+        labels = np.zeros((6, 5, 4), dtype=np.uint8)
+        labels[2, 2, 2] = 1
+        empty = np.zeros_like(labels)
+        for name, found in (("references", number != 2), ("predictions", number != 1)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            image = nib.Nifti1Image(labels if found else empty, np.diag([0.5, 1.0, 3.0, 1.0]))
+            nib.save(image, tmp_path / name / f"case{number}.nii.gz")
+    found = evaluate(
+        tmp_path / "out",
+        references=tmp_path / "references",
+        predictions=tmp_path / "predictions",
+        classes={1: "lesion"},
+        options=EvaluateOptions(bootstrap_draws=199, permutation_draws=199, compat=("monai",), reconcile=True),
+    )
+    assert list(found.summary["compat"]) == ["monai"]
+    theirs = found.summary["compat"]["monai"]["metrics"]
+    assert found.summary["tables"][0]["overall"]["dice"]["mean"] == pytest.approx(1 / 3)
+    assert theirs["hd95"]["mean"] == pytest.approx(0.0)
+    table = pd.read_csv(tmp_path / "out" / "reconcile.csv").set_index(["case_id", "metric"])
+    assert table.loc[("case1", "hd95"), "ours"] == pytest.approx(np.linalg.norm([3, 5, 12]))
+    assert pd.isna(table.loc[("case1", "hd95"), "theirs"])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert 'id="other-tools"' in page

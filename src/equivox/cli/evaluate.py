@@ -62,6 +62,16 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help="What to compute, by comma: overlap, surface, volume, centreline, topology.")
     ] = "overlap,surface,volume",
+    compat: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compat",
+            help="Also what this tool would report: nnunet, monai, medpy, surface-distance, fairseg; may come again.",
+        ),
+    ] = None,
+    reconcile: Annotated[
+        bool, typer.Option("--reconcile", help="Explain, case by case, why other tools' means differ from ours.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,
     permutation_draws: Annotated[int, typer.Option(help="Permutations behind each test.", min=199)] = 9999,
@@ -94,6 +104,8 @@ def evaluate(
         "empty": empty,
         "hd95": hd95,
         "metrics": [name.strip() for name in metrics.split(",") if name.strip()],
+        "compat": compat or [],
+        "reconcile": reconcile,
         "seed": seed,
         "bootstrap_draws": bootstrap_draws,
         "permutation_draws": permutation_draws,

@@ -5,7 +5,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
+from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.pipelines.evaluation.overlays import choose_overlays
 from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
@@ -31,7 +32,7 @@ from equivox.volume.label_names import stored_label_names
 logger = logging.getLogger(__name__)
 
 CASES, SUMMARY, GROUPS, REPORT, FIGURES = "cases.csv", "summary.json", "groups.csv", "report.html", "figures"
-CARD = "model_card.md"
+CARD, RECONCILE = "model_card.md", "reconcile.csv"
 
 
 # A tool that names its values does so in every file.
@@ -47,12 +48,14 @@ class Evaluation:
         summary: What `summary.json` holds.
         cases: What `cases.csv` holds: one row a case and class.
         groups: What `groups.csv` holds: one row a table, attribute and group.
+        further: Name of the file -> table, for what was asked for beside: `reconcile.csv`.
     """
 
     folder: Path
     summary: dict[str, Any]
     cases: pd.DataFrame
     groups: pd.DataFrame
+    further: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def report(self) -> Path:
@@ -110,7 +113,7 @@ def evaluate(
             its own before.
     """
     options = options or EvaluateOptions()
-    files = (CASES, SUMMARY, GROUPS, CARD, REPORT, FIGURES)
+    files = (CASES, SUMMARY, GROUPS, CARD, RECONCILE, REPORT, FIGURES)
     check_output_folder(out, what="an evaluation", marks=(CASES, SUMMARY), files=files, overwrite=overwrite)
     masks = MaskOptions(
         groups=groups,
@@ -155,8 +158,26 @@ def _evaluation(
     rows = _rows(source, results, options)
     tables = _tables(source, rows, units, options)
     summary = summarise(source, rows, results, tables, units, options)
+    further = {}
+    if options.tools:
+        summary["compat"], further[RECONCILE] = _other_tools(rows, results, units, options)
     overlays = choose_overlays(source, tasks, rows, tables[0]["role"], options.primary_endpoint)
-    return Evaluation(out, summary, _case_table(rows, units, options), group_rows(tables)), overlays
+    return Evaluation(out, summary, _case_table(rows, units, options), group_rows(tables), further), overlays
+
+
+def _other_tools(
+    rows: pd.DataFrame, results: Mapping[str, CaseResult], units: Mapping[str, str], options: EvaluateOptions
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return what other tools report of the headline's cases."""
+    headline = next(role for role in ROLES if (rows["role"] == role).any())
+    reported = [row for result in results.values() for row in result.tool_rows]
+    return summarise_tools(
+        rows[rows["role"] == headline],
+        pd.DataFrame(reported, columns=list(TOOL_COLUMNS)),
+        tools=options.tools,
+        length_unit=units["hd95"],
+        with_reasons=options.reconcile,
+    )
 
 
 def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: bool) -> None:
@@ -164,6 +185,8 @@ def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: 
     with atomic_folder(evaluation.folder) as folder:
         evaluation.cases.to_csv(folder / CASES, index=False, lineterminator="\n")
         evaluation.groups.to_csv(folder / GROUPS, index=False, lineterminator="\n")
+        for name, table in evaluation.further.items():
+            table.to_csv(folder / name, index=False, lineterminator="\n")
         write_text(folder / SUMMARY, summary + "\n")
         write_text(folder / CARD, model_card(evaluation.summary))
         write_report(
@@ -250,6 +273,7 @@ def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool
             options.hd95,
             options.metrics,
             resample,
+            options.tools,
         )
         for case in source.cases
     }

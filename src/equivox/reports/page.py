@@ -16,6 +16,7 @@ from equivox.reports.gallery import gallery_case, window_filters
 from equivox.reports.left_out import empty_masks, ledger
 from equivox.reports.numbers import formula, metric_text, metric_unit, size_word, unit_text
 from equivox.reports.overlay import OverlayCase
+from equivox.reports.reconcile_views import reconcile_view
 from equivox.reports.views import TableView, make_scales, table_view
 
 _MOST_LISTED: Final = 200
@@ -104,6 +105,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
     tables = [table_view(table, summary, listed, scales) for table in summary["tables"] if table["cases"]]
     headline = next((table for table in tables if table.headline), tables[0] if tables else None)
     others = [table for table in tables if table is not headline]
+    other_tools = reconcile_view(summary)
     gallery = [gallery_case(case, place, cases, settings) for place, case in enumerate(overlays, 1)]
     return {
         "version": summary["equivox_version"],
@@ -117,6 +119,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "verdict_lead": _verdict_lead(settings),
         "gallery": gallery,
         "lowest": lowest_cases(listed, settings),
+        "other_tools": other_tools,
         "left_out": ledger(summary["left_out"]),
         "empties": empty_masks(summary),
         "definitions": [_definition(key, settings) for key in _shown_metrics(summary)],
@@ -124,7 +127,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "hashes": [(name, str(value)) for name, value in (summary.get("inputs") or {}).items()],
         "cite": _cite(summary),
         "settings_rows": [_setting(key, value, settings) for key, value in settings.items()],
-        "contents": list(_contents(headline, others)),
+        "contents": list(_contents(headline, others, tools=other_tools is not None)),
         "file_stem": re.sub(r"[^A-Za-z0-9]+", "-", summary["cohort"]["name"]).strip("-").lower()[:60] or "report",
         "windows": window_filters() if any(case.windows for case in gallery) else "",
         "hover_json": embedded_json(hover_lines(listed, settings)),
@@ -210,7 +213,7 @@ def _cite(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _contents(headline: TableView | None, others: Sequence[TableView]) -> Iterator[tuple[str, str]]:
+def _contents(headline: TableView | None, others: Sequence[TableView], *, tools: bool) -> Iterator[tuple[str, str]]:
     yield "verdict", "Verdict"
     if headline and headline.attributes:
         yield "groups", "By group"
@@ -219,6 +222,8 @@ def _contents(headline: TableView | None, others: Sequence[TableView]) -> Iterat
     if headline:
         yield "classes", "By class"
         yield "metrics", "By metric"
+    if tools:
+        yield "other-tools", "Other tools"
     for place, table in enumerate(others, 1):
         yield f"table-{place}", table.words[:1].upper() + table.words[1:]
     yield "left-out", "What is left out"

@@ -12,6 +12,7 @@ from jaxtyping import Integer
 from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
+from equivox.metrics.conventions.catalog import Tool
 from equivox.metrics.masks.case_scores import ClassScores, score_case
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
@@ -39,6 +40,7 @@ class ScoringTask:
         hd95: The convention of the distances.
         families: What is computed; see `MetricFamily`.
         resample: Bring a prediction on another grid onto the reference's.
+        tools: Whose numbers are computed too.
     """
 
     case_id: str
@@ -53,6 +55,7 @@ class ScoringTask:
     hd95: HD95Convention
     families: tuple[str, ...]
     resample: bool
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class CaseResult:
         rows: One row a class: class, outcome, penalised, the scores, and both volumes in units and voxels.
         repairs: What had to be mended in either file.
         hashes: SHA-256 of the reference and of the prediction (empty where it is missing).
+        tool_rows: What other tools report: one row a tool, class and metric.
     """
 
     case_id: str
@@ -76,6 +80,7 @@ class CaseResult:
     rows: tuple[dict[str, Any], ...]
     repairs: tuple[str, ...]
     hashes: tuple[str, str]
+    tool_rows: tuple[dict[str, Any], ...] = ()
 
 
 def score_one(task: ScoringTask) -> CaseResult:
@@ -114,7 +119,29 @@ def score_one(task: ScoringTask) -> CaseResult:
         rows = _failed(rows, task, truth.shape, spacing)
     thickness = None if in_voxels else max(grid.spacing_mm[: reference.dimensions])
     hashes = (file_sha256(task.reference), "" if task.prediction is None else file_sha256(task.prediction))
-    return CaseResult(task.case_id, length, volume, thickness, tuple(rows), repairs, hashes)
+    reported = _tool_rows(truth, prediction, task, spacing) if task.tools else ()
+    return CaseResult(task.case_id, length, volume, thickness, tuple(rows), repairs, hashes, reported)
+
+
+def _tool_rows(
+    truth: Integer[np.ndarray, "i j k"],
+    prediction: Volume | None,
+    task: ScoringTask,
+    spacing: tuple[float, float, float],
+) -> tuple[dict[str, Any], ...]:
+    from equivox.pipelines.evaluation.conventions import tool_rows
+
+    found = None if prediction is None else prediction.array[0]
+    rows = tool_rows(
+        task.case_id,
+        truth,
+        found,
+        classes=task.classes,
+        spacing_mm=spacing,
+        tolerance_mm=task.tolerance,
+        tools=task.tools,
+    )
+    return tuple(rows)
 
 
 def _score(

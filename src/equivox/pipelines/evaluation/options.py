@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from equivox.definitions import DEFAULT_FAMILIES, MetricFamily, metric_keys
+from equivox.metrics.conventions.catalog import CONVENTIONS, Tool
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.options import Options
@@ -21,6 +22,8 @@ class EvaluateOptions(Options):
         hd95: The convention of the distances: HD95 as the larger of the two directed percentiles (``directed_max``), of
             both directions pooled, or as another tool has it.
         metrics: The families of metrics to compute; Dice must be among them.
+        compat: Tools whose own numbers for the same masks stand beside ours.
+        reconcile: Explain, structure by structure, why their means differ from ours; without `compat`, of all tools.
         failure_threshold: A patient whose primary endpoint lies below it counts as a failure.
         minimum_group: Groups of fewer patients get no interval and no test.
         confidence: Of the intervals; the tests' level is one minus it.
@@ -35,6 +38,8 @@ class EvaluateOptions(Options):
     empty: EmptyPolicy = "penalise"
     hd95: HD95Convention = "directed_max"
     metrics: tuple[MetricFamily, ...] = DEFAULT_FAMILIES
+    compat: tuple[Tool, ...] = ()
+    reconcile: bool = False
     failure_threshold: float = Field(default=0.5, ge=0, le=1)
     minimum_group: int = Field(default=10, ge=5)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -49,6 +54,11 @@ class EvaluateOptions(Options):
             msg = "expected 'overlap' among them, as the primary endpoint is the Dice; add it"
             raise ValueError(msg)
         return tuple(dict.fromkeys(chosen))
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools whose numbers are computed too."""
+        return tuple(dict.fromkeys(self.compat)) or (tuple(CONVENTIONS) if self.reconcile else ())
 
     @property
     def scores(self) -> tuple[str, ...]:
