@@ -1,5 +1,8 @@
 """Fixtures that several rooms of the tests share."""
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,3 +152,36 @@ def make_training_cohort(folder: Path) -> Path:
     plan = Plan(cohort="balls", classes={"ball": 1}, preprocessing=preparation, networks=networks)
     write_plan(plan, folder / "plan.yaml")
     return folder
+
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory) -> Callable[..., str]:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    binary = next(filter(None, map(shutil.which, names)), None)
+    if binary is None:
+        reason = f"none of {', '.join(names)} was found; install Chromium to run this test"
+        if os.environ.get("EQUIVOX_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"EQUIVOX_REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+
+    def run(page: Path, *arguments: str) -> str:
+        profile = tmp_path_factory.mktemp("profile")
+        command = [binary, *FLAGS, f"--user-data-dir={profile}", *arguments, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, timeout=180, check=True)
+        return done.stdout.decode("utf-8", errors="replace")
+
+    return run

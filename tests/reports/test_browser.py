@@ -1,11 +1,7 @@
 """The report in a real browser: its script runs, it fits the screen, it prints."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +11,6 @@ from PIL import Image
 from equivox.reports.page import render_report
 
 pytestmark = pytest.mark.browser
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
 
 # A page around the report, of its own origin, so that it can look inside: the report is its `srcdoc`.
 PROBE = """<!doctype html><meta charset="utf-8"><body><script>
@@ -110,25 +93,6 @@ ACTIONS = """
     frame.contentWindow.dispatchEvent(new Event("afterprint"));
     result.closedAfterwards = all("details:not([open])").length;
 """
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory) -> Callable[..., str]:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    binary = next(filter(None, map(shutil.which, names)), None)
-    if binary is None:
-        reason = f"none of {', '.join(names)} was found; install Chromium to run this test"
-        if os.environ.get("EQUIVOX_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"EQUIVOX_REQUIRE_BROWSER=1, but {reason}")
-        pytest.skip(reason)
-
-    def run(page: Path, *arguments: str) -> str:
-        profile = tmp_path_factory.mktemp("profile")
-        command = [binary, *FLAGS, f"--user-data-dir={profile}", *arguments, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, timeout=180, check=True)
-        return done.stdout.decode("utf-8", errors="replace")
-
-    return run
 
 
 @pytest.fixture(scope="module")
