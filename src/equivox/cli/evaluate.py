@@ -76,6 +76,12 @@ def evaluate(
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,
     permutation_draws: Annotated[int, typer.Option(help="Permutations behind each test.", min=199)] = 9999,
     workers: Annotated[int, typer.Option(help="Processes that score cases.", min=1)] = 1,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(
+            "--memory-gib", help="What all of them together may take. [default: 80 % of what is free]", min=0.1
+        ),
+    ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring predictions on another grid onto the reference's, and say so.")
     ] = False,
@@ -124,6 +130,7 @@ def evaluate(
         nominal_spacing=nominal_spacing,
         options=parse_options(EvaluateOptions, values, flag),
         workers=workers,
+        memory_gib=memory_gib,
         overwrite=overwrite,
         resample=resample,
         allow_partial=allow_partial,

@@ -17,6 +17,7 @@ from equivox.errors import InputError
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
 from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
+from equivox.pipelines.evaluation.memory import workers_within
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.pipelines.evaluation.overlays import choose_overlays
 from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
@@ -78,6 +79,7 @@ def evaluate(
     nominal_spacing: bool = False,
     options: EvaluateOptions | None = None,
     workers: int = 1,
+    memory_gib: float | None = None,
     overwrite: bool = False,
     resample: bool = False,
     allow_partial: bool = False,
@@ -103,6 +105,7 @@ def evaluate(
         nominal_spacing: With `references`: voxel sizes are not real; everything is then in voxels.
         options: Margin, tolerance, empty-mask policy, draws, seed.
         workers: Processes; 1 works in this one.
+        memory_gib: What all of them together may take; None for 80 % of what is free. Fewer work where it is less.
         overwrite: Replace an earlier evaluation at `out`.
         resample: Bring a prediction on another grid onto the reference's by nearest neighbour, and say so.
         allow_partial: Leave out cases that cannot be scored, and list them, instead of stopping.
@@ -124,7 +127,9 @@ def evaluate(
         classes=dict(classes or {}),
         nominal_spacing=nominal_spacing,
     )
-    source = _with_classes(_source(predictions, cohort, references, masks), workers)
+    source = _source(predictions, cohort, references, masks)
+    workers = workers_within([case.reference for case in source.cases], workers, memory_gib)
+    source = _with_classes(source, workers)
     tasks = _tasks(source, options, resample=resample)
     results, source = _score(source, tasks, workers, allow_partial=allow_partial)
     evaluation, overlays = _evaluation(out, source, tasks, results, options)

@@ -17,6 +17,7 @@ from equivox.errors import InputError
 from equivox.hashing import file_sha256
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation.cases import label_values_in
+from equivox.pipelines.evaluation.memory import workers_within
 from equivox.pipelines.evaluation.sources import MaskOptions
 from equivox.pipelines.measurement.cases import INTENSITIES, MeasuredCase, MeasureTask, measure_case
 from equivox.pipelines.measurement.options import MeasureOptions
@@ -124,6 +125,7 @@ def measure(
     )
     source = _source(cohort, masks, images, channel, modality, table)
     _check_adjustment(options, source)
+    workers = workers_within([case.mask for case in source.cases], workers)
     class_names = source.class_names or _found_values(source, workers)
     results, source = _measure(source, class_names, options, workers, allow_partial=allow_partial)
     size_unit = _size_unit(results)
