@@ -1,0 +1,1 @@
+"""Lesion by lesion: connected components, matching, detection, FROC, panoptic quality."""
