@@ -170,6 +170,6 @@ def test_the_settings_are_told_in_words() -> None:
         "Lesions are connected components (6-connectivity).",
         "A detection finds a lesion where their IoU exceeds 0.5; all detections that touch a lesion count as one, and "
         "one detection may find several lesions.",
-        "Components of less than 30 mm3 and reference lesions with a short axis below 10 mm are set apart; to detect "
+        "Components of less than 30 mm³ and reference lesions with a short axis below 10 mm are set apart; to detect "
         "one is neither right nor wrong.",
     ]

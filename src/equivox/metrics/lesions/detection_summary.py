@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from equivox.metrics.lesions.panoptic import PanopticQuality
-from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, Interval, mean_interval, share_interval
+from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, Interval, mean_interval
 from equivox.metrics.statistics.ratio import ratio_interval
 
 SizeMeasure = Literal["short_axis", "volume"]
@@ -20,7 +20,7 @@ class IntervalSettings:
     """How intervals are made.
 
     Attributes:
-        draws: Resamples of patients.
+        draws: Resamples of patients behind those that are made by resampling.
         seed: The same seed resamples the same patients.
         confidence: Coverage that is aimed at.
         minimum: With fewer patients there is no interval.
@@ -181,10 +181,10 @@ def summarise_detection(
 ) -> DetectionSummary:
     """Summarise detection over patients.
 
-    Ratios of sums (pooled recall, precision, F1, panoptic quality) have percentile intervals and means over patients
-    bootstrap-t intervals; both resample patients and not lesions, as a patient's lesions are found or missed together.
-    Where all is found or nothing is, resampling shows no spread, and the interval is Wilson's over patients. A mean of
-    no false positive at all has no interval.
+    Patients and not lesions are the unit of all intervals, as a patient's lesions are found or missed together. Recall,
+    precision, F1 and panoptic quality have those of `ratio_interval`, the mean recall of patients too: few lesions a
+    patient leave few distinct values, most of them 1, of which a bootstrap-t makes intervals twice as wide. False
+    positives and the Dice of found lesions have bootstrap-t intervals. No false positive at all has no interval.
 
     Args:
         patients: One entry a patient, those without any lesion too.
@@ -307,14 +307,7 @@ def _ratio(
 ) -> Estimate:
     if not total.sum():
         return Estimate(None)
-    interval = ratio_interval(
-        counted,
-        total,
-        draws=settings.draws,
-        seed=settings.seed,
-        confidence=settings.confidence,
-        minimum=settings.minimum,
-    )
+    interval = ratio_interval(counted, total, confidence=settings.confidence, minimum=settings.minimum)
     return _estimate(float(counted.sum() / total.sum()), interval)
 
 
@@ -322,13 +315,7 @@ def _mean_share(
     counted: Float[np.ndarray, " patients"], total: Float[np.ndarray, " patients"], settings: IntervalSettings
 ) -> Estimate:
     used = total > 0
-    shares = counted[used] / total[used]
-    n = len(shares)
-    if n and shares.min() == shares.max() and shares[0] in (0.0, 1.0):
-        count = n if shares[0] else 0
-        interval = share_interval(count, n, confidence=settings.confidence, minimum=settings.minimum)
-        return _estimate(float(shares[0]), interval)
-    return _mean(shares, (0.0, 1.0), settings)
+    return _ratio(counted[used] / total[used], np.ones(int(used.sum())), settings)
 
 
 def _mean_count(counts: Float[np.ndarray, " patients"], settings: IntervalSettings) -> Estimate:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ from equivox.metrics.lesions.froc import CaseCandidates, froc
 from equivox.metrics.lesions.matching import DEFAULT_THRESHOLDS
 from equivox.metrics.lesions.options import LesionOptions
 from equivox.metrics.lesions.panoptic import PanopticQuality
+
+_UNIT_TEXT: Final = {"ml": "mm³", "mm2": "mm²"}
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,9 @@ def describe_lesions(options: LesionOptions, *, volume_unit: str, length_unit: s
     ]
     least = []
     if options.minimum_volume_mm3:
-        least.append(f"Components of less than {options.minimum_volume_mm3:g} {_small_unit(volume_unit)}")
+        least.append(
+            f"Components of less than {options.minimum_volume_mm3:g} {_UNIT_TEXT.get(volume_unit, volume_unit)}"
+        )
     if options.minimum_short_axis_mm:
         least.append(f"reference lesions with a short axis below {options.minimum_short_axis_mm:g} {length_unit}")
     if least:
@@ -326,6 +330,9 @@ def _froc(
         minimum=intervals.minimum,
     )
     ends = curve.cpm_interval
+    # Between rises the curve is level; with thousands of false candidates these are few of its points.
+    kept = np.append(True, np.diff(curve.sensitivity) > 0)
+    kept[-1] = True
     return {
         "patients": curve.patients,
         "lesions": curve.lesions,
@@ -334,6 +341,8 @@ def _froc(
         "cpm": {"value": curve.cpm, "low": ends.low if ends else None, "high": ends.high if ends else None},
         "curve": [
             list(pair)
-            for pair in zip(curve.false_positives_per_patient.tolist(), curve.sensitivity.tolist(), strict=True)
+            for pair in zip(
+                curve.false_positives_per_patient[kept].tolist(), curve.sensitivity[kept].tolist(), strict=True
+            )
         ],
     }
