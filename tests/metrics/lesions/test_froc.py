@@ -34,6 +34,11 @@ def test_curve_by_hand() -> None:
     assert (curve.lesions, curve.patients, curve.cpm_interval) == (5, 4, None)
 
 
+def test_an_operating_point_at_a_point_of_reading_counts() -> None:
+    # The false positive comes first: the lesion is found at exactly one false positive per patient.
+    assert froc([candidates([0.5], [0.9])], ["a"]).at_points == (0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+
+
 def test_interpolated_reading_by_hand() -> None:
     # From (0, .2) level to (1/4, .2), then to (3/4, .6): halfway at 1/2; (1, .6), (5/4, .8).
     curve = froc(CASES, PATIENTS, reading="linear")

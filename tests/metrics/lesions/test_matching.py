@@ -98,6 +98,12 @@ def test_a_detection_that_finds_a_lesion_is_right_whatever_else_it_touches(polic
     assert (found.partners, found.outcomes) == (((), (1,)), ("true_positive",))
 
 
+@pytest.mark.parametrize("policy", ["one_to_one", "merge"])
+def test_a_detection_that_is_too_small_finds_nothing(policy: str) -> None:
+    found = match(line(20, (0, 6)), line(20, (1, 2)), minimum=18.0, rule="any_overlap", policy=policy)
+    assert (found.partners, found.outcomes) == (((),), ("too_small",))
+
+
 def test_a_detection_too_far_from_a_lesion_that_is_too_small_stays_wrong() -> None:
     # It touches the small lesion, but its Dice of 2*1/13 is not above .2.
     found = match(line(20, (0, 2)), line(20, (1, 12)), minimum=18.0, rule="dice", threshold=0.2)

@@ -36,6 +36,13 @@ def test_a_lower_threshold_takes_the_largest_sum_of_pairs() -> None:
     assert found.pq == pytest.approx((0.8 + 0.5 + 0.75) / 4)
 
 
+def test_what_is_too_small_takes_no_part() -> None:
+    # Voxels of 6 mm3: the lesion of one voxel is set apart, its detection of two ignored, that of one voxel removed.
+    masks = line((0, 5), (10, 11)), line((0, 5), (10, 12), (20, 21))
+    lesions, found = (connected_components(mask, SPACING, minimum_volume_mm3=12.0) for mask in masks)
+    assert panoptic_quality(lesions, found, threshold=0.4) == PanopticQuality(tp=1, fp=0, fn=0, iou_sum=1.0)
+
+
 def test_empty_masks() -> None:
     some, none = line((3, 9)), line()
     assert [getattr(quality(none, none), key) for key in ("pq", "sq", "rq")] == [None, None, None]

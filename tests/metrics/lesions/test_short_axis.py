@@ -46,13 +46,13 @@ def test_a_strip_of_one_pixel_is_about_one_pixel_wide() -> None:
     assert axes(np.ones((10, 1, 1), dtype=bool), (1.0, 1.0, 1.0)) == pytest.approx((101**0.5, 101**0.5 / 10, 0))
 
 
-def test_a_cross_has_both_axes_alike() -> None:
-    # Arms of 5 pixels, 1 wide: corners (0, 2) and (5, 3) are the farthest apart, as are seven other pairs.
-    mask = np.zeros((5, 5, 1), dtype=bool)
-    mask[2], mask[:, 2] = True, True
-    long_axis, short_axis, _ = axes(mask, (1.0, 1.0, 1.0))
-    assert long_axis == pytest.approx(26**0.5)
-    assert short_axis == pytest.approx(26**0.5, rel=0.1)
+def test_of_several_longest_diameters_the_one_with_the_widest_chord_counts() -> None:
+    # From the corner (0, 0) it is 65^.5 both to (8, 1) and to (7, 4), and the outline is not symmetric about them.
+    plane = np.zeros((8, 4), dtype=bool)
+    plane[[0, 7, 6], [0, 0, 3]] = True
+    expected = brute_force(plane, (1.0, 1.0))
+    assert expected[0] == pytest.approx(65**0.5)
+    assert axes(plane[:, :, None], (1.0, 1.0, 2.0))[:2] == pytest.approx(expected)
 
 
 def test_holes_and_bays_are_filled() -> None:

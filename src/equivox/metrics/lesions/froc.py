@@ -231,7 +231,7 @@ def _read(
         # Of several operating points with as many false positives, the one that finds most.
         best = np.append(np.diff(rate) > 0, True)
         return tuple(np.interp(points, rate[best], sensitivity[best]).tolist())
-    places = np.searchsorted(rate, np.asarray(points) + 1e-9, side="right") - 1
+    places = np.searchsorted(rate, np.asarray(points), side="right") - 1
     return tuple(sensitivity[places].tolist())
 
 
