@@ -160,6 +160,8 @@ def test_the_hottest_voxel_rule_goes_through_to_the_image() -> None:
 def test_masks_of_other_shapes_are_refused() -> None:
     with pytest.raises(InputError, match="expected the shape of the reference"):
         score(label_map(), label_map()[:3])
+    with pytest.raises(InputError, match="image: expected the shape of the reference"):
+        score(label_map(), label_map(), image=np.zeros((4, 4, 3)))
 
 
 def test_the_settings_are_told_in_words() -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Integer, Real
+from jaxtyping import Integer, Real
 
 from equivox.datasets.cohort import AttributeConfig
 from equivox.errors import InputError
@@ -23,6 +23,7 @@ from equivox.metrics.lesions.froc import CaseCandidates, froc
 from equivox.metrics.lesions.matching import DEFAULT_THRESHOLDS
 from equivox.metrics.lesions.options import LesionOptions
 from equivox.metrics.lesions.panoptic import PanopticQuality
+from equivox.metrics.masks.label_maps import check_maps, class_boxes, union
 
 _UNIT_TEXT: Final = {"ml": "mm³", "mm2": "mm²"}
 
@@ -65,7 +66,8 @@ def lesions_of_case(
         image: The uptake on the same grid, for the rule ``suvmax``.
 
     Raises:
-        InputError: If the grids differ, the spacing is not usable, or ``suvmax`` lacks its image.
+        InputError: If the maps are not integer arrays of one shape, the spacing is not usable, the image has another
+            shape, or ``suvmax`` lacks it.
 
     Example:
         >>> truth = np.zeros((6, 6, 1), dtype=np.uint8)
@@ -76,22 +78,26 @@ def lesions_of_case(
         >>> [(row["kind"], row["outcome"], row["volume"], row["long_axis"]) for row in case.rows]
         [('lesion', 'found', 48.0, 10.0), ('detection', 'true_positive', 48.0, 10.0)]
     """
-    if prediction is not None and prediction.shape != reference.shape:
+    found = np.zeros_like(reference) if prediction is None else prediction
+    check_maps(reference, found)
+    if image is not None and image.shape != reference.shape:
         msg = (
-            f"prediction: expected the shape of the reference, {reference.shape}, got {prediction.shape}; resample it "
-            "to the reference's grid"
+            f"image: expected the shape of the reference, {reference.shape}, got {image.shape}; resample it to the "
+            "reference's grid"
         )
         raise InputError(msg)
     spacing = (1.0, 1.0, 1.0) if in_voxels else tuple(spacing_mm)
+    indices = sorted(set(classes.values()))
+    boxes = class_boxes(reference, indices), class_boxes(found, indices)
     rows: list[dict[str, Any]] = []
     counts = []
     for name, index in classes.items():
-        truth = reference == index
-        guess = np.zeros_like(truth) if prediction is None else prediction == index
-        window = _window(truth, guess)
-        case = detect_lesions(truth[window], guess[window], spacing, options, None if image is None else image[window])
+        held = [box for box in (boxes[0][index], boxes[1][index]) if box is not None]
+        window = union(held) if held else (slice(0, 0),) * 3
+        masks = reference[window] == index, found[window] == index
+        case = detect_lesions(*masks, spacing, options, None if image is None else image[window])
         rows += [_row(name, "lesion", lesion, lesion.detections, lesion.dice) for lesion in case.lesions]
-        rows += [_row(name, "detection", found, found.lesions, None) for found in case.detections]
+        rows += [_row(name, "detection", each, each.lesions, None) for each in case.detections]
         counts.append(_counts(name, case, predicted=prediction is not None))
     return CaseLesions(tuple(rows), tuple(counts))
 
@@ -214,16 +220,6 @@ def describe_lesions(options: LesionOptions, *, volume_unit: str, length_unit: s
 
 def _small_unit(volume_unit: str) -> str:
     return "mm3" if volume_unit == "ml" else volume_unit
-
-
-def _window(first: Bool[np.ndarray, "i j k"], second: Bool[np.ndarray, "i j k"]) -> tuple[slice, slice, slice]:
-    """Return the smallest box that holds both masks; one voxel where both are empty."""
-    either = first | second
-    sides = []
-    for axis in range(3):
-        hits = np.flatnonzero(either.any(axis=tuple(other for other in range(3) if other != axis)))
-        sides.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 1))
-    return sides[0], sides[1], sides[2]
 
 
 def _row(
