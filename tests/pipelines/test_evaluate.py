@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from equivox.errors import InputError
+from equivox.metrics.lesions.options import LesionOptions
 from equivox.pipelines.evaluate import EvaluateOptions, Evaluation, evaluate
 from equivox.volume import Volume, write_label_map, write_volume
 
@@ -539,3 +540,42 @@ def test_another_tools_numbers_stand_beside_ours_and_are_explained(tmp_path: Pat
     assert pd.isna(table.loc[("case1", "hd95"), "theirs"])
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert 'id="other-tools"' in page
+
+
+def test_lesions_are_counted_one_by_one_where_asked_for(tmp_path: Path) -> None:
+    # Two lesions in the reference, one of them found, and one detection where there is none.
+    reference, prediction = np.zeros((2, 12, 6, 5), dtype=np.uint8)
+    reference[1:3, 1:3, 1:3] = reference[8:10, 1:3, 1:3] = prediction[1:3, 1:3, 1:3] = prediction[5, 4, 4] = 1
+    for name, labels in (("references", reference), ("predictions", prediction)):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(labels, np.diag([0.5, 1.0, 3.0, 1.0])), tmp_path / name / "a.nii.gz")
+    found = evaluate(
+        tmp_path / "out",
+        references=tmp_path / "references",
+        predictions=tmp_path / "predictions",
+        classes={1: "node"},
+        options=EvaluateOptions(bootstrap_draws=199, permutation_draws=199, lesions=LesionOptions()),
+    )
+    overall = found.summary["tables"][0]["lesions"]["node"]["overall"]
+    assert overall["recall"]["value"] == pytest.approx(0.5)
+    assert overall["precision"]["value"] == pytest.approx(0.5)
+    assert overall["false_positives_per_patient"]["value"] == pytest.approx(1.0)
+    table = pd.read_csv(tmp_path / "out" / "lesions.csv")
+    assert table["outcome"].tolist() == ["found", "missed", "true_positive", "false_positive"]
+    # 8 voxels of 1.5 mm3; 2 x 2 pixels of 0.5 x 1 mm are hypot(1, 2) mm long.
+    assert table["volume_mm3"][0] == pytest.approx(12.0)
+    assert table["long_axis_mm"][0] == pytest.approx(np.hypot(1, 2))
+    assert '<section id="lesions"' in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_hottest_voxel_needs_images(tmp_path: Path) -> None:
+    for name in ("references", "predictions"):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(np.ones((3, 3, 3), dtype=np.uint8), np.eye(4)), tmp_path / name / "a.nii.gz")
+    with pytest.raises(InputError, match="match=suvmax: expected an image of each case, got none of 'a'"):
+        evaluate(
+            tmp_path / "out",
+            references=tmp_path / "references",
+            predictions=tmp_path / "predictions",
+            options=EvaluateOptions(lesions=LesionOptions(match="suvmax")),
+        )

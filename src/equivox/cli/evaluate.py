@@ -62,6 +62,18 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help="What to compute, by comma: overlap, surface, volume, centreline, topology.")
     ] = "overlap,surface,volume",
+    lesions: Annotated[
+        bool,
+        typer.Option("--lesions", help="Also lesion by lesion: recall, false positives, panoptic quality."),
+    ] = False,
+    lesion: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesion",
+            metavar="KEY=VALUE",
+            help="How: match=any_overlap, threshold=0.3, policy=merge, minimum_volume_mm3=30, ...; may come again.",
+        ),
+    ] = None,
     compat: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,17 +111,20 @@ def evaluate(
     Give --cohort, or --references with --groups. A missing prediction counts as a failure. Ends with 2 and writes
     nothing when a case cannot be scored, unless --allow-partial is given.
     """
-    from equivox.cli.table_options import classes_of, edges_of
+    from equivox.cli.table_options import classes_of, edges_of, settings_of
+    from equivox.metrics.lesions.options import LesionOptions
     from equivox.options import flag, parse_options
     from equivox.pipelines.evaluate import EvaluateOptions
     from equivox.pipelines.evaluate import evaluate as run_evaluation
 
+    counting = parse_options(LesionOptions, settings_of(lesion or [], "--lesion"), lambda key: f"--lesion {key}")
     values = {
         "tolerance": tolerance,
         "margin": margin,
         "empty": empty,
         "hd95": hd95,
         "metrics": [name.strip() for name in metrics.split(",") if name.strip()],
+        "lesions": counting if lesions or lesion else None,
         "compat": compat or [],
         "reconcile": reconcile,
         "seed": seed,

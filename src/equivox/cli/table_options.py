@@ -1,5 +1,7 @@
 """What options say of masks and of the table beside them, as several commands take it."""
 
+from typing import Any
+
 from equivox.errors import InputError
 
 
@@ -38,6 +40,29 @@ def classes_of(texts: list[str]) -> dict[int, str]:
             msg = f"--class {text}: expected each value and each name once, got one twice; leave one out"
             raise InputError(msg)
         result[int(value)] = name
+    return result
+
+
+def settings_of(texts: list[str], option: str) -> dict[str, Any]:
+    """Return key -> value, from texts such as ``threshold=0.3``; values are read as YAML.
+
+    Raises:
+        InputError: If a text is none such, or a key comes twice.
+    """
+    import yaml
+
+    result: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = (piece.strip() for piece in text.partition("="))
+        if not key or not equals or key in result:
+            what = "each key once" if key in result else "a key and a value"
+            msg = f"{option} {text}: expected {what}; write for example {option} threshold=0.3"
+            raise InputError(msg)
+        try:
+            result[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            msg = f"{option} {text}: expected a number, a word or a list such as [10, 15]; mend it"
+            raise InputError(msg) from None
     return result
 
 

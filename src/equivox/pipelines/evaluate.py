@@ -14,9 +14,13 @@ import pandas as pd
 from equivox.atomic import atomic_folder, write_text
 from equivox.definitions import METRICS
 from equivox.errors import InputError
+from equivox.metrics.fairness.groups import one_group_per_patient
+from equivox.metrics.lesions.detection_summary import IntervalSettings
+from equivox.metrics.lesions.options import LesionOptions
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
 from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
+from equivox.pipelines.evaluation.lesions import describe_lesions, lesion_table, summarise_lesions
 from equivox.pipelines.evaluation.memory import workers_within
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.pipelines.evaluation.overlays import choose_overlays
@@ -33,7 +37,7 @@ from equivox.volume.label_names import stored_label_names
 logger = logging.getLogger(__name__)
 
 CASES, SUMMARY, GROUPS, REPORT, FIGURES = "cases.csv", "summary.json", "groups.csv", "report.html", "figures"
-CARD, RECONCILE = "model_card.md", "reconcile.csv"
+CARD, RECONCILE, LESIONS = "model_card.md", "reconcile.csv", "lesions.csv"
 
 
 # A tool that names its values does so in every file.
@@ -116,7 +120,7 @@ def evaluate(
             its own before.
     """
     options = options or EvaluateOptions()
-    files = (CASES, SUMMARY, GROUPS, CARD, RECONCILE, REPORT, FIGURES)
+    files = (CASES, SUMMARY, GROUPS, CARD, RECONCILE, LESIONS, REPORT, FIGURES)
     check_output_folder(out, what="an evaluation", marks=(CASES, SUMMARY), files=files, overwrite=overwrite)
     masks = MaskOptions(
         groups=groups,
@@ -130,6 +134,7 @@ def evaluate(
     source = _source(predictions, cohort, references, masks)
     workers = workers_within([case.reference for case in source.cases], workers, memory_gib)
     source = _with_classes(source, workers)
+    _check_images(source, options)
     tasks = _tasks(source, options, resample=resample)
     results, source = _score(source, tasks, workers, allow_partial=allow_partial)
     evaluation, overlays = _evaluation(out, source, tasks, results, options)
@@ -152,6 +157,18 @@ def _source(predictions: Path, cohort: Path | None, references: Path | None, mas
     raise InputError(msg)
 
 
+def _check_images(source: EvaluationSource, options: EvaluateOptions) -> None:
+    if options.lesions is None or options.lesions.match != "suvmax":
+        return
+    without = [case.case_id for case in source.cases if case.image is None]
+    if without:
+        msg = (
+            f"lesions match=suvmax: expected an image of each case, got none of '{without[0]}'; use a cohort with "
+            "images, or another match"
+        )
+        raise InputError(msg)
+
+
 def _evaluation(
     out: Path,
     source: EvaluationSource,
@@ -162,12 +179,48 @@ def _evaluation(
     units = _units(results)
     rows = _rows(source, results, options)
     tables = _tables(source, rows, units, options)
-    summary = summarise(source, rows, results, tables, units, options)
     further = {}
+    if options.lesions is not None:
+        further[LESIONS] = _lesions(source, tables, results, units, options)
+    summary = summarise(source, rows, results, tables, units, options)
     if options.tools:
         summary["compat"], further[RECONCILE] = _other_tools(rows, results, units, options)
     overlays = choose_overlays(source, tasks, rows, tables[0]["role"], options.primary_endpoint)
     return Evaluation(out, summary, _case_table(rows, units, options), group_rows(tables), further), overlays
+
+
+def _lesions(
+    source: EvaluationSource,
+    tables: Sequence[dict[str, Any]],
+    results: Mapping[str, CaseResult],
+    units: Mapping[str, str],
+    options: EvaluateOptions,
+) -> pd.DataFrame:
+    """Add what there is to say of lesions to each table, and return all lesions."""
+    lesions = options.lesions or LesionOptions()
+    found = {case_id: result.lesions for case_id, result in results.items() if result.lesions is not None}
+    length, volume = units["hd95"], units["volume_error"]
+    draws = IntervalSettings(options.bootstrap_draws, options.seed, options.confidence, options.minimum_group)
+    for table in tables:
+        cases = [case for case in source.cases if case.role == table["role"]]
+        patients = [case.patient_id for case in cases]
+        groups = {
+            name: one_group_per_patient(patients, [case.groups.get(name) for case in cases])[0]
+            for name in source.attributes
+        }
+        table["lesions"] = summarise_lesions(
+            {case.case_id: found[case.case_id] for case in cases},
+            {case.case_id: case.patient_id for case in cases},
+            groups=groups,
+            attributes=source.attributes,
+            options=lesions,
+            in_voxels=length == "voxels",
+            intervals=draws,
+        )
+        table["lesion_sentences"] = describe_lesions(lesions, volume_unit=volume, length_unit=length)
+    return lesion_table(
+        found, {case.case_id: case.patient_id for case in source.cases}, length_unit=length, volume_unit=volume
+    )
 
 
 def _other_tools(
@@ -279,6 +332,8 @@ def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool
             options.metrics,
             resample,
             options.tools,
+            options.lesions,
+            case.image if options.lesions is not None and options.lesions.match == "suvmax" else None,
         )
         for case in source.cases
     }

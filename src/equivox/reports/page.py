@@ -14,6 +14,7 @@ from equivox.reports.document import packed_csv, render, words
 from equivox.reports.embedding import embedded_json, finite
 from equivox.reports.gallery import gallery_case, window_filters
 from equivox.reports.left_out import empty_masks, ledger
+from equivox.reports.lesion_views import LesionSection, lesion_section
 from equivox.reports.numbers import formula, metric_text, metric_unit, size_word, unit_text
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.reconcile_views import reconcile_view
@@ -106,6 +107,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
     headline = next((table for table in tables if table.headline), tables[0] if tables else None)
     others = [table for table in tables if table is not headline]
     other_tools = reconcile_view(summary)
+    lesions = _lesions(summary, headline)
     gallery = [gallery_case(case, place, cases, settings) for place, case in enumerate(overlays, 1)]
     return {
         "version": summary["equivox_version"],
@@ -120,6 +122,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "gallery": gallery,
         "lowest": lowest_cases(listed, settings),
         "other_tools": other_tools,
+        "lesions": lesions,
         "left_out": ledger(summary["left_out"]),
         "empties": empty_masks(summary),
         "definitions": [_definition(key, settings) for key in _shown_metrics(summary)],
@@ -127,7 +130,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "hashes": [(name, str(value)) for name, value in (summary.get("inputs") or {}).items()],
         "cite": _cite(summary),
         "settings_rows": [_setting(key, value, settings) for key, value in settings.items()],
-        "contents": list(_contents(headline, others, tools=other_tools is not None)),
+        "contents": list(_contents(headline, others, lesions=lesions is not None, tools=other_tools is not None)),
         "file_stem": re.sub(r"[^A-Za-z0-9]+", "-", summary["cohort"]["name"]).strip("-").lower()[:60] or "report",
         "windows": window_filters() if any(case.windows for case in gallery) else "",
         "hover_json": embedded_json(hover_lines(listed, settings)),
@@ -183,6 +186,14 @@ def _verdict_lead(settings: Mapping[str, Any]) -> str:
     )
 
 
+def _lesions(summary: Mapping[str, Any], headline: TableView | None) -> LesionSection | None:
+    """Return the section on lesions of the headline's cases; None where nobody asked for it."""
+    for table in summary["tables"]:
+        if headline is not None and table["role"] == headline.role and table.get("lesions"):
+            return lesion_section(table["lesions"], summary["settings"], table["lesion_sentences"])
+    return None
+
+
 def _shown_metrics(summary: Mapping[str, Any]) -> list[str]:
     """Return the metrics that the tables have, in their order."""
     return list(dict.fromkeys(key for table in summary["tables"] for key in table["overall"]))
@@ -197,12 +208,22 @@ def _definition(key: str, settings: Mapping[str, Any]) -> Definition:
 
 
 def _setting(key: str, value: Any, settings: Mapping[str, Any]) -> tuple[str, str]:
-    written = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and key != "seed" else str(value)
+    written = _written(value) if key != "seed" else str(value)
     if key == "tolerance":
         written += f" {settings['distance_unit']}"
     elif key == "volume_unit":
         written = unit_text(written)
     return _SETTING_WORDS.get(key, words(key)), written
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{words(str(name)).lower()} {_written(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_written, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _cite(summary: Mapping[str, Any]) -> str:
@@ -213,7 +234,9 @@ def _cite(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _contents(headline: TableView | None, others: Sequence[TableView], *, tools: bool) -> Iterator[tuple[str, str]]:
+def _contents(
+    headline: TableView | None, others: Sequence[TableView], *, lesions: bool, tools: bool
+) -> Iterator[tuple[str, str]]:
     yield "verdict", "Verdict"
     if headline and headline.attributes:
         yield "groups", "By group"
@@ -222,6 +245,8 @@ def _contents(headline: TableView | None, others: Sequence[TableView], *, tools:
     if headline:
         yield "classes", "By class"
         yield "metrics", "By metric"
+    if lesions:
+        yield "lesions", "Lesions"
     if tools:
         yield "other-tools", "Other tools"
     for place, table in enumerate(others, 1):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Integer
@@ -13,11 +13,15 @@ from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
 from equivox.metrics.conventions.catalog import Tool
+from equivox.metrics.lesions.options import LesionOptions
 from equivox.metrics.masks.case_scores import ClassScores, score_case
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.volume.reading import read_label_map
 from equivox.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from equivox.pipelines.evaluation.lesions import CaseLesions
 
 LengthUnit = Literal["mm", "voxels"]
 VolumeUnit = Literal["ml", "mm2", "voxels"]
@@ -41,6 +45,8 @@ class ScoringTask:
         families: What is computed; see `MetricFamily`.
         resample: Bring a prediction on another grid onto the reference's.
         tools: Whose numbers are computed too.
+        lesions: How lesions are counted; None does not.
+        image: File of the image whose hottest voxel a detection must hold; None where nothing asks for it.
     """
 
     case_id: str
@@ -56,6 +62,8 @@ class ScoringTask:
     families: tuple[str, ...]
     resample: bool
     tools: tuple[Tool, ...] = ()
+    lesions: LesionOptions | None = None
+    image: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ class CaseResult:
         repairs: What had to be mended in either file.
         hashes: SHA-256 of the reference and of the prediction (empty where it is missing).
         tool_rows: What other tools report: one row a tool, class and metric.
+        lesions: The lesions of the case, where they were asked for.
     """
 
     case_id: str
@@ -81,6 +90,7 @@ class CaseResult:
     repairs: tuple[str, ...]
     hashes: tuple[str, str]
     tool_rows: tuple[dict[str, Any], ...] = ()
+    lesions: "CaseLesions | None" = None
 
 
 def score_one(task: ScoringTask) -> CaseResult:
@@ -120,7 +130,8 @@ def score_one(task: ScoringTask) -> CaseResult:
     thickness = None if in_voxels else max(grid.spacing_mm[: reference.dimensions])
     hashes = (file_sha256(task.reference), "" if task.prediction is None else file_sha256(task.prediction))
     reported = _tool_rows(truth, prediction, task, spacing) if task.tools else ()
-    return CaseResult(task.case_id, length, volume, thickness, tuple(rows), repairs, hashes, reported)
+    lesions = None if task.lesions is None else _lesions(reference, prediction, task, spacing, in_voxels=in_voxels)
+    return CaseResult(task.case_id, length, volume, thickness, tuple(rows), repairs, hashes, reported, lesions)
 
 
 def _tool_rows(
@@ -159,6 +170,32 @@ def _score(
         empty=task.empty,
         hd95=task.hd95,
         families=task.families,
+    )
+
+
+def _lesions(
+    reference: Volume,
+    prediction: Volume | None,
+    task: ScoringTask,
+    spacing: tuple[float, float, float],
+    *,
+    in_voxels: bool,
+) -> "CaseLesions":
+    from equivox.pipelines.evaluation.lesions import lesions_of_case
+    from equivox.volume.reading import read_volume
+
+    image = None if task.image is None else read_volume(task.image)
+    if image is not None and not _same_grid(reference, image):
+        msg = f"{task.image}: expected the grid of {task.reference.name}, got another; resample one of them"
+        raise InputError(msg)
+    return lesions_of_case(
+        reference.array[0],
+        None if prediction is None else prediction.array[0],
+        classes=task.classes,
+        spacing_mm=spacing,
+        options=task.lesions or LesionOptions(),
+        in_voxels=in_voxels,
+        image=None if image is None else image.array[0],
     )
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from equivox.definitions import DEFAULT_FAMILIES, MetricFamily, metric_keys
 from equivox.metrics.conventions.catalog import CONVENTIONS, Tool
+from equivox.metrics.lesions.options import LesionOptions
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.options import Options
@@ -24,6 +25,7 @@ class EvaluateOptions(Options):
         metrics: The families of metrics to compute; Dice must be among them.
         compat: Tools whose own numbers for the same masks stand beside ours.
         reconcile: Explain, structure by structure, why their means differ from ours; without `compat`, of all tools.
+        lesions: How lesions are told apart, matched and counted; None does not count them.
         failure_threshold: A patient whose primary endpoint lies below it counts as a failure.
         minimum_group: Groups of fewer patients get no interval and no test.
         confidence: Of the intervals; the tests' level is one minus it.
@@ -40,6 +42,7 @@ class EvaluateOptions(Options):
     metrics: tuple[MetricFamily, ...] = DEFAULT_FAMILIES
     compat: tuple[Tool, ...] = ()
     reconcile: bool = False
+    lesions: LesionOptions | None = None
     failure_threshold: float = Field(default=0.5, ge=0, le=1)
     minimum_group: int = Field(default=10, ge=5)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
