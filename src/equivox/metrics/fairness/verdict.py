@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
-from equivox.metrics.statistics.permutation import Contrast
+from equivox.metrics.statistics.permutation import Contrast, Untested
 
 Answer = Literal["difference", "ruled_out", "no_evidence", "cannot_say"]
 
@@ -19,13 +19,15 @@ ANSWERS: Final[dict[Answer, str]] = {
 
 RULE: Final = (
     "1. Evidence of a difference: the adjusted p-value of a group against the rest is below {level}. "
-    "2. Cannot say: a group has fewer than {minimum} patients, or there are not two groups. "
+    "2. Cannot say: a group has fewer than {minimum} patients{shared}, or there are not two groups. "
     "3. A difference larger than {margin} is ruled out: the simultaneous interval of every group lies inside "
     "±{margin}. "
     "4. Cannot say: the smallest gap that the test could have seen is above {twice} for a group. "
     "5. Otherwise: no evidence of a difference, given with that smallest gap. The first that holds is the answer."
 )
-"""The rule in words, in its order."""
+"""The rule in words, in its order; `RULE_SHARED` fills ``shared`` where patients are compared within sites, say."""
+
+RULE_SHARED: Final = " (or too few of them share a {within} with {minimum} of other groups)"
 
 # A sentence that named dozens of small groups would not be read; the table has them all.
 _MOST_NAMED: Final = 8
@@ -66,6 +68,7 @@ def verdict(
     contrasts: Sequence[Contrast],
     needed: Callable[[str], int | None],
     *,
+    untested: Sequence[Untested] = (),
     margin: float = 0.05,
     minimum: int = MINIMUM_PATIENTS,
     confidence: float = 0.95,
@@ -81,6 +84,7 @@ def verdict(
         contrasts: Those of this attribute's groups that were tested.
         needed: Group -> patients of it that would be needed for a gap of twice the margin to be seen; None where too
             few patients are here to tell.
+        untested: The groups that could not be compared within blocks; they are answered like small ones.
         margin: The difference in mean Dice that matters, delta.
         minimum: A group of fewer patients is not judged.
         confidence: One minus the level of the test.
@@ -88,17 +92,19 @@ def verdict(
     small = {group: n for group, n in sizes.items() if n < minimum}
     found = [contrast for contrast in contrasts if contrast.p_adjusted < 1 - confidence - 1e-12]
     if found:
-        return _difference(attribute, found, small, confidence, minimum)
+        return _difference(attribute, found, small, untested, confidence, minimum)
     if len(sizes) < 2:
         words = "only one group has patients" if sizes else "no patient's group is known"
         return Verdict(attribute, "cannot_say", f"{ANSWERS['cannot_say']}: {words}.", next(iter(sizes), None))
+    if untested and not small:
+        return _too_alone(attribute, untested, contrasts, minimum)
     if small or not contrasts:
-        return _too_small(attribute, small or dict(sizes), contrasts, needed, margin, minimum)
+        return _too_small(attribute, small or dict(sizes), contrasts, untested, needed, margin, minimum)
     widest = max(contrasts, key=lambda contrast: max(-contrast.low, contrast.high))
     if max(-widest.low, widest.high) < margin:
         sentence = (
-            f"{ANSWERS['ruled_out'].format(margin=f'{margin:g}')}: every group's difference to the rest lies inside "
-            f"±{margin:g} ({_level(confidence)}); the widest is that of {_quoted(widest.group)}, "
+            f"{ANSWERS['ruled_out'].format(margin=f'{margin:g}')}: every group's difference to {_rest(widest)} lies "
+            f"inside ±{margin:g} ({_level(confidence)}); the widest is that of {_quoted(widest.group)}, "
             f"{_interval(widest)}."
         )
         return _answer("ruled_out", sentence, widest)
@@ -107,21 +113,26 @@ def verdict(
         return _too_coarse(coarsest, needed(coarsest.group), margin, minimum)
     lowest = min(contrasts, key=lambda contrast: contrast.difference)
     sentence = (
-        f"{ANSWERS['no_evidence']}: {_quoted(lowest.group)} scores {_amount(lowest)} than the rest "
-        f"({_level(confidence)} {_interval(lowest)}, {_p(lowest.p_adjusted)}). The smallest gap we could have seen is "
-        f"{_gap(coarsest)}; a smaller one may be there."
+        f"{ANSWERS['no_evidence']}: {_quoted(lowest.group)} scores {_amount(lowest)} than {_rest(lowest)} "
+        f"({_level(confidence)} {_interval(lowest)}, {_p(lowest.p_adjusted)}).{_raw(lowest)} The smallest gap we could "
+        f"have seen is {_gap(coarsest)}; a smaller one may be there."
     )
     return _answer("no_evidence", sentence, lowest, detectable_gap=coarsest.detectable_gap)
 
 
 def _difference(
-    attribute: str, found: Sequence[Contrast], small: Mapping[str, int], confidence: float, minimum: int
+    attribute: str,
+    found: Sequence[Contrast],
+    small: Mapping[str, int],
+    untested: Sequence[Untested],
+    confidence: float,
+    minimum: int,
 ) -> Verdict:
     lowest = min(found, key=lambda contrast: contrast.difference)
     chosen = lowest if lowest.difference < 0 else max(found, key=lambda contrast: contrast.difference)
     sentence = (
-        f"{ANSWERS['difference']}: {_quoted(chosen.group)} scores {_amount(chosen)} in mean Dice than the rest "
-        f"({_level(confidence)} {_interval(chosen)}, {_p(chosen.p_adjusted)})."
+        f"{ANSWERS['difference']}: {_quoted(chosen.group)} scores {_amount(chosen)} in mean Dice than {_rest(chosen)} "
+        f"({_level(confidence)} {_interval(chosen)}, {_p(chosen.p_adjusted)}).{_raw(chosen)}"
     )
     others = [
         f"{_quoted(contrast.group)} {_amount(contrast)}"
@@ -132,6 +143,8 @@ def _difference(
         sentence += f" Also: {', '.join(others)}."
     if small:
         sentence += f" Not judged, with fewer than {minimum} patients: {_counted(small)}."
+    if untested:
+        sentence += f" Not judged: {_alone(untested)}."
     return _answer("difference", sentence, chosen, attribute=attribute)
 
 
@@ -139,6 +152,7 @@ def _too_small(
     attribute: str,
     small: Mapping[str, int],
     contrasts: Sequence[Contrast],
+    untested: Sequence[Untested],
     needed: Callable[[str], int | None],
     margin: float,
     minimum: int,
@@ -150,13 +164,40 @@ def _too_small(
     else:
         sentence = f"{ANSWERS['cannot_say']}: fewer than {minimum} patients in {_counted(small)}. "
         sentence += _needed(smallest, enough, margin, minimum)
-    if contrasts:
-        largest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
-        sentence += (
-            " Among the groups that are large enough there is no evidence of a difference; the smallest gap we could "
-            f"have seen is {_gap(largest)}."
-        )
+    if untested:
+        sentence += f" Not compared either: {_alone(untested)}."
+    sentence += _others(contrasts, "large enough")
     return Verdict(attribute, "cannot_say", sentence, smallest, patients_needed=enough)
+
+
+def _too_alone(attribute: str, untested: Sequence[Untested], contrasts: Sequence[Contrast], minimum: int) -> Verdict:
+    """Answer for an attribute whose groups are large enough, but hardly meet in any block."""
+    sentence = (
+        f"{ANSWERS['cannot_say']}: {_alone(untested)}; at least {minimum} on each side are needed."
+        f"{_others(contrasts, 'mixed enough')}"
+    )
+    first = min(untested, key=lambda group: (group.compared, group.group))
+    return Verdict(attribute, "cannot_say", sentence, first.group)
+
+
+def _alone(untested: Sequence[Untested]) -> str:
+    within = _quoted(untested[0].within)
+    named = [
+        f"{group.compared} of the {group.patients} of {_quoted(group.group)} with {group.rest_compared} of other groups"
+        for group in untested[:_MOST_NAMED]
+    ]
+    more = f", and {len(untested) - len(named)} more groups" if len(untested) > len(named) else ""
+    return f"patients are compared within one {within}, and that joins {', '.join(named)}{more}"
+
+
+def _others(contrasts: Sequence[Contrast], why: str) -> str:
+    if not contrasts:
+        return ""
+    largest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
+    return (
+        f" Among the groups that are {why} there is no evidence of a difference; the smallest gap we could have seen "
+        f"is {_gap(largest)}."
+    )
 
 
 def _needed(group: str, enough: int | None, margin: float, minimum: int) -> str:
@@ -210,6 +251,18 @@ def _counted(sizes: Mapping[str, int]) -> str:
     named = [f"{_quoted(group)} ({n})" for group, n in list(sizes.items())[:_MOST_NAMED]]
     more = f" and {len(sizes) - len(named)} more groups" if len(sizes) > len(named) else ""
     return ", ".join(named) + more
+
+
+def _rest(contrast: Contrast) -> str:
+    return "the rest" if contrast.within is None else f"the rest of the same {_quoted(contrast.within)}"
+
+
+def _raw(contrast: Contrast) -> str:
+    """Say what the difference is without blocks, which stands beside the one within them."""
+    if contrast.within is None or contrast.raw_difference is None:
+        return ""
+    amount = _signed(contrast.raw_difference, _digits(contrast))
+    return f" Over all patients, whatever their {_quoted(contrast.within)}, the difference is {amount}."
 
 
 def _gap(contrast: Contrast) -> str:

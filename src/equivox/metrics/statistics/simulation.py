@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, mean_interval
-from equivox.metrics.statistics.permutation import additive_residuals, smallest_p
+from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, MeanMethod, mean_intervals
+from equivox.metrics.statistics.permutation import Blocks, additive_residuals, smallest_ps
 
 LARGEST = 500
 """With more patients than this nothing is simulated: it would take long, and theory holds."""
+
+SHARED = 50
+"""Simulated samples that are resampled alike: all of them alike would share the chance error of one bootstrap."""
 
 _ROOT5 = math.sqrt(5)
 
@@ -18,19 +21,21 @@ _ROOT5 = math.sqrt(5)
 def simulated_coverage(
     values: Float[np.ndarray, " patients"],
     *,
-    repeats: int = 300,
-    draws: int = 499,
+    method: MeanMethod = "bootstrap_t",
+    repeats: int = 2000,
+    draws: int = 999,
     seed: int = 0,
     confidence: float = 0.95,
     minimum: int = MINIMUM_PATIENTS,
 ) -> float | None:
-    """Return how often the bootstrap-t interval of a mean covers the mean, in samples drawn from these patients.
+    """Return how often the interval of a mean covers the mean, in samples drawn from these patients.
 
     The patients stand for the population that they come from. What none of them shows (a rare failure) is not in the
     simulation either, so with few patients the true coverage may be lower.
 
     Args:
         values: One value a patient.
+        method: Of the interval, as in `mean_interval`.
         repeats: Samples of as many patients.
         draws: Resamples behind each interval.
         seed: Of the samples.
@@ -41,11 +46,13 @@ def simulated_coverage(
     if not minimum <= n <= LARGEST:
         return None
     rng = np.random.default_rng(seed)
-    truth, covered = float(values.mean()), 0
-    for _ in range(repeats):
-        sample = values[rng.integers(0, n, n)]
-        interval = mean_interval(sample, draws=draws, seed=seed, confidence=confidence, minimum=minimum)
-        covered += interval is not None and interval.low - 1e-12 <= truth <= interval.high + 1e-12
+    truth = float(values.mean())
+    covered = 0
+    for start in range(0, repeats, SHARED):
+        samples = values[rng.integers(0, n, (min(SHARED, repeats - start), n))]
+        own_seed = int(rng.integers(2**31))
+        low, high = mean_intervals(samples, method=method, draws=draws, seed=own_seed, confidence=confidence).T
+        covered += int(((low - 1e-12 <= truth) & (truth <= high + 1e-12)).sum())
     return covered / repeats
 
 
@@ -53,7 +60,8 @@ def simulated_size(
     values: Float[np.ndarray, " patients"],
     attributes: Mapping[str, Sequence[str | None]],
     *,
-    repeats: int = 300,
+    blocks: Blocks | None = None,
+    repeats: int = 2000,
     draws: int = 199,
     seed: int = 0,
     confidence: float = 0.95,
@@ -68,8 +76,10 @@ def simulated_size(
     Args:
         values: One value a patient.
         attributes: Attribute -> one group a patient, None where it is not known.
+        blocks: What patients are permuted within.
         repeats: Simulated tables.
-        draws: Permutations of each.
+        draws: Permutations of each. A p-value that equals the level counts as a finding, as so few permutations would
+            otherwise test at a lower level.
         seed: Of both.
         confidence: One minus the level that is aimed at.
         minimum: As in `contrast_family`.
@@ -81,14 +91,11 @@ def simulated_size(
         Mammen, "Bootstrap and wild bootstrap for high dimensional linear models", Annals of Statistics 1993.
     """
     n = len(values)
-    if n > LARGEST or n == 0 or smallest_p(values, attributes, draws=19, seed=seed, minimum=minimum) is None:
+    if not 0 < n <= LARGEST:
         return None
-    residuals = additive_residuals(values, attributes)
+    residuals = additive_residuals(values, attributes if blocks is None else {**attributes, "blocks": blocks.groups})
     rng = np.random.default_rng(seed)
-    found = 0
-    for _ in range(repeats):
-        low = rng.random(n) < (_ROOT5 + 1) / (2 * _ROOT5)
-        sample = residuals * np.where(low, (1 - _ROOT5) / 2, (1 + _ROOT5) / 2)
-        p = smallest_p(sample, attributes, draws=draws, seed=int(rng.integers(2**31)), minimum=minimum)
-        found += p is not None and p < 1 - confidence - 1e-12
-    return found / repeats
+    low = rng.random((repeats, n)) < (_ROOT5 + 1) / (2 * _ROOT5)
+    samples = residuals * np.where(low, (1 - _ROOT5) / 2, (1 + _ROOT5) / 2)
+    smallest = smallest_ps(samples, attributes, blocks=blocks, draws=draws, seed=seed + 1, minimum=minimum)
+    return None if smallest is None else float((smallest <= 1 - confidence + 1e-12).mean())
