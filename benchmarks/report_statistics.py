@@ -11,6 +11,8 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from equivox.metrics.statistics.simulated import (
     SITUATIONS,
     SIZES,
     SMALLEST,
+    Situation,
     SkewedDice,
     simulate_coverage,
     simulate_test,
@@ -35,16 +38,14 @@ from equivox.metrics.statistics.simulated import (
 MARGIN = 0.05
 
 
-def coverage(repeats: int) -> list[dict[str, Any]]:
-    return [
-        {"scores": scores, "patients": n, "repeats": repeats}
-        | {
-            estimate: round(simulate_coverage(population, n, estimate, repeats=repeats, seed=n), 4)
-            for estimate in ESTIMATES
-        }
-        for scores, population in POPULATIONS.items()
-        for n in SIZES
-    ]
+Row = dict[str, Any]
+
+
+def coverage_row(scores: str, n: int, repeats: int) -> Row:
+    return {"scores": scores, "patients": n, "repeats": repeats} | {
+        estimate: round(simulate_coverage(POPULATIONS[scores], n, estimate, repeats=repeats, seed=n), 4)
+        for estimate in ESTIMATES
+    }
 
 
 def widths(repeats: int) -> list[list[str]]:
@@ -61,84 +62,80 @@ def widths(repeats: int) -> list[list[str]]:
     return rows
 
 
-def tests(repeats: int) -> list[dict[str, Any]]:
+def test_rows() -> list[tuple[Any, ...]]:
     rows = []
     for situation in SITUATIONS:
         for smallest in SMALLEST:
-            for scores, population in POPULATIONS.items():
+            for scores in POPULATIONS:
                 # Stretched misses would be no Dice; and where only one group has misses there are some.
-                if (situation in ("wider", "narrower")) > (scores == "no misses"):
+                if situation in ("wider", "narrower") and scores != "no misses":
                     continue
                 if situation == "more_misses" and scores == "no misses":
                     continue
-                for ratio in (1, 4) if situation == "exchangeable" else (3,):
-                    found = simulate_test(situation, population, smallest, ratio=ratio, repeats=repeats, seed=smallest)
-                    rows.append(
-                        {
-                            "situation": situation,
-                            "scores": scores,
-                            "smallest": smallest,
-                            "groups": f"{smallest} + {ratio * smallest}",
-                            "found": round(found, 4),
-                            "repeats": repeats,
-                        }
-                    )
+                rows += [
+                    (situation, smallest, scores, ratio) for ratio in ((1, 4) if situation == "exchangeable" else (3,))
+                ]
     return rows
 
 
-def power(repeats: int) -> list[dict[str, Any]]:
+def test_row(situation: Situation, smallest: int, scores: str, ratio: int, repeats: int) -> Row:
+    found = simulate_test(situation, POPULATIONS[scores], smallest, ratio=ratio, repeats=repeats, seed=smallest)
+    return {
+        "situation": situation,
+        "scores": scores,
+        "smallest": smallest,
+        "groups": f"{smallest} + {ratio * smallest}",
+        "found": round(found, 4),
+        "repeats": repeats,
+    }
+
+
+def power_row(smallest: int, scores: str, repeats: int) -> Row:
     """Is the smallest gap that could have been seen found with 80 % power?"""
-    rows = []
-    for smallest in SMALLEST:
-        for scores, population in POPULATIONS.items():
-            n = 4 * smallest
-            groups: dict[str, list[str | None]] = {"sex": ["F"] * smallest + ["M"] * (n - smallest)}
-            rng = np.random.default_rng(smallest)
-            pilots = [
-                contrast_family(population.draw(rng, n), groups, draws=999, seed=pilot).contrasts[0].detectable_gap
-                for pilot in range(min(300, repeats))
-            ]
-            gap = float(np.median(pilots))
-            # The gap is the one that is found in the direction in which it takes more.
-            found = min(
-                simulate_test("exchangeable", population, smallest, shift=shift, repeats=repeats, seed=smallest)
-                for shift in (gap, -gap)
-            )
-            rows.append(
-                {
-                    "scores": scores,
-                    "smallest": smallest,
-                    "groups": f"{smallest} + {3 * smallest}",
-                    "gap": round(gap, 3),
-                    "gap_low": round(float(np.quantile(pilots, 0.1)), 3),
-                    "gap_high": round(float(np.quantile(pilots, 0.9)), 3),
-                    "found": round(found, 4),
-                    "repeats": repeats,
-                }
-            )
-    return rows
+    population, rng = POPULATIONS[scores], np.random.default_rng(smallest)
+    n = 4 * smallest
+    pilots = [
+        contrast_family(population.draw(rng, n), two_groups(smallest), draws=999, seed=pilot)
+        for pilot in range(min(200, repeats))
+    ]
+    gaps = [family.contrasts[0].detectable_gap for family in pilots]
+    gap = float(np.median(gaps))
+    # The gap is the one that is found in the direction in which it takes more.
+    found = min(
+        simulate_test("exchangeable", population, smallest, shift=shift, repeats=repeats, seed=smallest)
+        for shift in (gap, -gap)
+    )
+    return {
+        "scores": scores,
+        "smallest": smallest,
+        "groups": f"{smallest} + {3 * smallest}",
+        "gap": round(gap, 3),
+        "gap_low": round(float(np.quantile(gaps, 0.1)), 3),
+        "gap_high": round(float(np.quantile(gaps, 0.9)), 3),
+        "found": round(found, 4),
+        "repeats": repeats,
+    }
 
 
-def verdicts(repeats: int) -> list[dict[str, Any]]:
-    """How often each answer is given where the true gap is none, and where it is just the margin."""
-    rows = []
-    chosen = [*((n, "no misses") for n in SMALLEST[1:]), (50, "3 % missed")]
-    for smallest, scores, gap in [(n, s, g) for n, s in chosen for g in (0, MARGIN)]:
-        rng = np.random.default_rng([smallest, int(1000 * gap)])
-        n = 4 * smallest
-        groups: dict[str, list[str | None]] = {"sex": ["F"] * smallest + ["M"] * (n - smallest)}
-        counts = dict.fromkeys(("difference", "ruled_out", "no_evidence", "cannot_say"), 0)
-        for repeat in range(repeats):
-            values = POPULATIONS[scores].draw(rng, n) - gap * (np.arange(n) < smallest)
-            family = contrast_family(values, groups, draws=399, seed=repeat)
-            sizes = {"F": smallest, "M": n - smallest}
-            counts[verdict("sex", sizes, family.contrasts, lambda _: None, margin=MARGIN).answer] += 1
-        rows.append(
-            {"scores": scores, "smallest": smallest, "groups": f"{smallest} + {3 * smallest}"}
-            | {"true_gap": gap, "margin": MARGIN, "repeats": repeats}
-            | {answer: round(count / repeats, 4) for answer, count in counts.items()}
-        )
-    return rows
+def verdict_row(smallest: int, scores: str, gap: float, repeats: int) -> Row:
+    """How often each answer is given where the true gap is none, or just the margin."""
+    rng = np.random.default_rng([smallest, int(1000 * gap)])
+    n = 4 * smallest
+    sizes = {"F": smallest, "M": n - smallest}
+    counts = dict.fromkeys(("difference", "ruled_out", "no_evidence", "cannot_say"), 0)
+    for repeat in range(repeats):
+        values = POPULATIONS[scores].draw(rng, n) - gap * (np.arange(n) < smallest)
+        family = contrast_family(values, two_groups(smallest), draws=399, seed=repeat)
+        counts[verdict("sex", sizes, family.contrasts, lambda _: None, margin=MARGIN).answer] += 1
+    return (
+        {"scores": scores, "smallest": smallest, "groups": f"{smallest} + {3 * smallest}"}
+        | {"true_gap": gap, "margin": MARGIN, "repeats": repeats}
+        | {answer: round(count / repeats, 4) for answer, count in counts.items()}
+    )
+
+
+def two_groups(smallest: int) -> dict[str, list[str | None]]:
+    return {"sex": ["F"] * smallest + ["M"] * (3 * smallest)}
 
 
 def strata(repeats: int) -> list[list[str]]:
@@ -241,18 +238,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2000, help="Simulated samples a line; five times for intervals.")
     parser.add_argument("--write", action="store_true", help="Also write benchmarks/results/report_statistics.md.")
     parser.add_argument("--ship", action="store_true", help="Also write the table that the package ships.")
+    parser.add_argument("--workers", type=int, default=2, help="Processes.")
     arguments = parser.parse_args()
     repeats, started = arguments.repeats, time.perf_counter()
-    found: dict[str, Any] = {"made": {}}
-    extra: dict[str, list[list[str]]] = {}
-    for name, make in (
-        ("coverage", lambda: coverage(5 * repeats)),
-        ("tests", lambda: tests(repeats)),
-        ("power", lambda: power(repeats)),
-        ("verdicts", lambda: verdicts(repeats)),
-    ):
-        found[name] = make()
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    found: dict[str, Any] = {}
+    answered = [(20, "no misses"), (50, "no misses"), (50, "3 % missed")]
+    cells: dict[str, tuple[Callable[..., Row], list[tuple[Any, ...]]]] = {
+        "coverage": (coverage_row, [(scores, n, 5 * repeats) for scores in POPULATIONS for n in SIZES]),
+        "tests": (test_row, [(*row, repeats) for row in test_rows()]),
+        "power": (power_row, [(n, scores, repeats) for n in SMALLEST for scores in POPULATIONS]),
+        "verdicts": (verdict_row, [(*row, gap, repeats) for row in answered for gap in (0.0, MARGIN)]),
+    }
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for name, (make, rows) in cells.items():
+            found[name] = list(pool.map(make, *zip(*rows, strict=True)))
+            print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     extra = {"widths": widths(repeats), "strata": strata(repeats)}
     found["made"] = {
         "machine": machine_line(describe_machine("scipy")),

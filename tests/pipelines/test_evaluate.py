@@ -17,7 +17,7 @@ from equivox.pipelines.evaluate import EvaluateOptions, Evaluation, evaluate
 from equivox.volume import Volume, write_label_map, write_volume
 
 SPACING = np.diag([0.5, 1.0, 3.0, 1.0])
-QUICK = EvaluateOptions(bootstrap_draws=999, permutation_draws=999)
+QUICK = EvaluateOptions(bootstrap_draws=999, permutation_draws=999, simulation_repeats=100)
 
 
 def write_mask(path: Path, labels: np.ndarray, affine: np.ndarray = SPACING) -> None:
@@ -579,3 +579,60 @@ def test_the_hottest_voxel_needs_images(tmp_path: Path) -> None:
             predictions=tmp_path / "predictions",
             options=EvaluateOptions(lesions=LesionOptions(match="suvmax")),
         )
+
+
+def make_sites(folder: Path) -> tuple[Path, Path, Path]:
+    """Masks of 40 patients: site x is predicted far worse and has 15 of the 20 F; inside a site nobody is."""
+    rng = np.random.default_rng(5)
+    rows = {}
+    for index in range(40):
+        site = "x" if index < 20 else "y"
+        sex = "F" if index % 20 < (15 if site == "x" else 5) else "M"
+        case = f"p{index:02d}"
+        write_mask(folder / "references" / f"{case}.nii.gz", box(20))
+        write_mask(
+            folder / "predictions" / f"{case}.nii.gz", box((10 if site == "x" else 18) + int(rng.integers(-2, 3)))
+        )
+        rows[case] = {"sex": sex, "site": site}
+    return folder / "references", folder / "predictions", table(rows, folder / "groups.csv")
+
+
+def test_within_sites_a_difference_of_sites_is_none_of_groups(tmp_path: Path) -> None:
+    references, predictions, groups = make_sites(tmp_path)
+
+    def evaluated(**chosen: Any) -> Evaluation:
+        return evaluate(
+            tmp_path / "eval",
+            predictions=predictions,
+            references=references,
+            groups=groups,
+            key="case",
+            attributes=["sex", "site"],
+            options=QUICK.model_copy(update=chosen),
+            overwrite=True,
+        )
+
+    free, within = evaluated(), evaluated(permute_within="site", strata="site", interval="bca")
+    assert attribute(free, "sex")["verdict"]["answer"] == "difference"
+    answer = attribute(within, "sex")["verdict"]
+    assert answer["answer"] != "difference"
+    assert "the rest of the same 'site'" in answer["sentence"]
+    raw = attribute(free, "sex")["contrasts"][0]["difference"]
+    assert attribute(within, "sex")["contrasts"][0]["raw_difference"] == pytest.approx(raw)
+    assert attribute(within, "site")["verdict"]["answer"] == "difference"
+    assert set(within.groups.loc[within.groups["attribute"] == "sex", "raw_difference"].round(6)) == {
+        round(raw, 6),
+        round(-raw, 6),
+    }
+    # Most of the spread is that between the sites, which the strata hold fixed.
+    plain, stratified = (one.summary["tables"][0]["overall"]["dice"] for one in (free, within))
+    assert stratified["high"] - stratified["low"] < (plain["high"] - plain["low"]) / 2
+    assert within.summary["settings"]["permute_within"] == "site"
+
+
+def test_an_attribute_to_permute_within_that_is_not_declared_is_named(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 2)
+    for chosen, flag in (({"permute_within": "site"}, "--permute-within"), ({"strata": "site"}, "--strata")):
+        with pytest.raises(InputError, match=f"{flag} site: expected an attribute, got none of sex, age"):
+            evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK.model_copy(update=chosen))
+    assert not (tmp_path / "eval").exists()

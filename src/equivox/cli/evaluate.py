@@ -84,6 +84,14 @@ def evaluate(
     reconcile: Annotated[
         bool, typer.Option("--reconcile", help="Explain, case by case, why other tools' means differ from ours.")
     ] = False,
+    interval: Annotated[str, typer.Option(help="Of means: bootstrap_t or bca.")] = "bootstrap_t",
+    strata: Annotated[
+        str | None, typer.Option("--strata", help="Resample all patients within the groups of this attribute.")
+    ] = None,
+    permute_within: Annotated[
+        str | None,
+        typer.Option("--permute-within", help="Compare groups within those of this attribute, such as the site."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,
     permutation_draws: Annotated[int, typer.Option(help="Permutations behind each test.", min=199)] = 9999,
@@ -127,6 +135,9 @@ def evaluate(
         "lesions": counting if lesions or lesion else None,
         "compat": compat or [],
         "reconcile": reconcile,
+        "interval": interval,
+        "strata": strata,
+        "permute_within": permute_within,
         "seed": seed,
         "bootstrap_draws": bootstrap_draws,
         "permutation_draws": permutation_draws,

@@ -132,6 +132,7 @@ def evaluate(
         nominal_spacing=nominal_spacing,
     )
     source = _source(predictions, cohort, references, masks)
+    _check_attributes(source, options)
     workers = workers_within([case.reference for case in source.cases], workers, memory_gib)
     source = _with_classes(source, workers)
     _check_images(source, options)
@@ -167,6 +168,14 @@ def _check_images(source: EvaluationSource, options: EvaluateOptions) -> None:
             "images, or another match"
         )
         raise InputError(msg)
+
+
+def _check_attributes(source: EvaluationSource, options: EvaluateOptions) -> None:
+    for flag, name in (("--permute-within", options.permute_within), ("--strata", options.strata)):
+        if name is not None and name not in source.attributes:
+            known = ", ".join(source.attributes) or "none"
+            msg = f"{flag} {name}: expected an attribute, got none of {known}; declare it in cohort.yaml or --attribute"
+            raise InputError(msg)
 
 
 def _evaluation(

@@ -1,11 +1,12 @@
 """The four answers, in the order of their rule."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from equivox.metrics.fairness.verdict import ANSWERS, RULE, verdict
-from equivox.metrics.statistics.permutation import Contrast
+from equivox.metrics.statistics.permutation import Contrast, Untested
 
 
 def contrast(group: str, difference: float, half: float, p: float, gap: float, patients: int = 40) -> Contrast:
@@ -125,3 +126,34 @@ def test_where_nobody_can_tell_how_many_are_needed_the_least_is_said() -> None:
 def test_no_answer_claims_what_cannot_be_known() -> None:
     words = " ".join([*ANSWERS.values(), RULE])
     assert not re.search(r"\b(un)?(fair|biased|safe)\b", words, flags=re.IGNORECASE)
+
+
+def within_site(group: str, difference: float, p: float) -> Contrast:
+    return replace(contrast(group, difference, 0.06, p, 0.08), raw_difference=difference - 0.05, within="site")
+
+
+def test_contrasts_within_sites_are_said_to_be_so_with_the_raw_difference_beside() -> None:
+    _, sentence = answer(within_site("F", -0.12, 0.003), within_site("M", 0.12, 0.003))
+    assert "lower in mean Dice than the rest of the same 'site' (" in sentence
+    assert "Over all patients, whatever their 'site', the difference is −0.17." in sentence
+    _, sentence = answer(within_site("F", -0.02, 0.4), within_site("M", 0.02, 0.4))
+    assert "than the rest of the same 'site'" in sentence
+    assert "the difference is −0.07." in sentence
+
+
+def test_a_group_alone_in_its_sites_cannot_be_judged_and_the_reason_is_given() -> None:
+    alone = Untested("sex", "X", 14, 3, 20, "site")
+    sizes = {"F": 40, "M": 40, "X": 14}
+    none_found = [contrast("F", 0.01, 0.03, 0.6, 0.05), contrast("M", -0.01, 0.03, 0.6, 0.05)]
+    found = verdict("sex", sizes, none_found, lambda _group: 123, untested=[alone])
+    assert (found.answer, found.group, found.patients_needed) == ("cannot_say", "X", None)
+    assert found.sentence.startswith(
+        "Cannot say: patients are compared within one 'site', and that joins 3 of the 14 of 'X' with 20 of other groups"
+        "; at least 10 on each side are needed. Among the groups that are mixed enough there is no evidence"
+    )
+    evidence = verdict("sex", sizes, [contrast("F", -0.12, 0.06, 0.003, 0.08)], lambda _group: 1, untested=[alone])
+    assert evidence.answer == "difference"
+    assert evidence.sentence.endswith("joins 3 of the 14 of 'X' with 20 of other groups.")
+    small = verdict("sex", sizes | {"Y": 2}, none_found, lambda _group: None, untested=[alone])
+    assert "fewer than 10 patients in 'Y' (2)" in small.sentence
+    assert "Not compared either: patients are compared within one 'site'" in small.sentence

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
+from equivox.metrics.statistics.bootstrap import (
+    Interval,
+    MeanMethod,
+    difference_interval,
+    mean_interval,
+    mean_intervals,
+    quantile_interval,
+    quantile_intervals,
+    share_interval,
+)
 
 
 def skewed(rng: np.random.Generator, patients: int) -> np.ndarray:
@@ -106,3 +115,70 @@ def test_drawn_order_statistics_are_those_of_resamples(quantile: float) -> None:
     assert interval is not None
     assert interval.low == pytest.approx(low, abs=0.006)
     assert interval.high == pytest.approx(high, abs=0.006)
+
+
+@pytest.mark.parametrize("method", ["bootstrap_t", "bca", "percentile"])
+def test_many_samples_at_once_get_the_intervals_that_each_gets_alone(method: MeanMethod) -> None:
+    samples = skewed(np.random.default_rng(4), 36).reshape(3, 12)
+    together = mean_intervals(samples, method=method, draws=499)
+    alone = [mean_interval(sample, method=method, draws=499) for sample in samples]
+    assert together.tolist() == [[pytest.approx(one.low), pytest.approx(one.high)] for one in alone if one is not None]
+    deciles = quantile_intervals(samples, 0.1, draws=499)
+    one = quantile_interval(samples[1], 0.1, draws=499)
+    assert one is not None
+    assert (one.low, one.high) == tuple(deciles[1])
+
+
+def test_percentile_interval_is_that_of_the_resampled_means() -> None:
+    values = skewed(np.random.default_rng(6), 15)
+    resampled = np.random.default_rng(1).choice(values, (40_000, 15)).mean(axis=1)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    interval = mean_interval(values, method="percentile", draws=9999)
+    assert interval is not None
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=0.002), pytest.approx(high, abs=0.002))
+
+
+def test_one_stratum_is_none_and_several_take_their_differences_out_of_the_interval() -> None:
+    rng = np.random.default_rng(8)
+    values = rng.normal(0.5, 0.02, 40) + np.repeat([0.0, 0.3], 20)
+    plain = mean_interval(values)
+    assert mean_interval(values, strata=["a"] * 40) == plain
+    assert mean_interval(values, strata=[None] * 40) == plain
+    by_group = mean_interval(values, strata=["a"] * 20 + ["b"] * 20)
+    assert plain is not None
+    assert by_group is not None
+    # The spread of the whole is sqrt(.02^2 + .15^2), that within the groups .02: a seventh.
+    assert by_group.high - by_group.low < (plain.high - plain.low) / 5
+    # Normal values in two strata of 20: mean -+ t(38) * sqrt(sum of (1/2)^2 s^2 / 20).
+    error = np.sqrt(values[:20].var(ddof=1) / 80 + values[20:].var(ddof=1) / 80)
+    assert by_group.high - by_group.low == pytest.approx(2 * 2.024 * error, rel=0.08)
+
+
+def test_strata_of_single_patients_are_joined() -> None:
+    values = skewed(np.random.default_rng(9), 12)
+    lonely = mean_interval(values, strata=["a"] * 6 + ["b"] * 4 + ["c", "d"])
+    assert lonely == mean_interval(values, strata=["a"] * 6 + ["b"] * 4 + ["z", "z"])
+    # A last single patient joins the smallest stratum; the unknown are a stratum too.
+    last = mean_interval(values, strata=["a"] * 7 + [None] * 4 + ["c"])
+    assert last == mean_interval(values, strata=["a"] * 7 + ["z"] * 5)
+
+
+def test_strata_that_do_not_align_are_refused() -> None:
+    with pytest.raises(InputError, match="expected 12 strata, one a patient, got 11"):
+        mean_interval(np.linspace(0, 1, 12), strata=["a"] * 11)
+
+
+def test_difference_of_two_groups_by_theory() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(0.8, 0.1, 40), rng.normal(0.7, 0.2, 30)
+    interval = difference_interval(first, second)
+    assert interval is not None
+    difference = first.mean() - second.mean()
+    error = np.sqrt(first.var(ddof=1) / 40 + second.var(ddof=1) / 30)
+    # Welch's interval has some 40 degrees of freedom: t = 2.02.
+    assert interval.low == pytest.approx(difference - 2.02 * error, abs=0.25 * error)
+    assert interval.high == pytest.approx(difference + 2.02 * error, abs=0.25 * error)
+    assert difference_interval(first, second[:9]) is None
+    clipped = difference_interval(first, second, bounds=(-0.1, 0.1))
+    assert clipped is not None
+    assert clipped.high == 0.1

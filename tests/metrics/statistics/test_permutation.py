@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.statistics.permutation import Contrast, contrast_family, patients_needed
+from equivox.metrics.statistics.permutation import (
+    Blocks,
+    Contrast,
+    ContrastFamily,
+    contrast_family,
+    patients_needed,
+    permuted,
+    smallest_ps,
+)
 
 
 def only(family: tuple[Contrast, ...], group: str) -> Contrast:
@@ -27,11 +35,13 @@ def test_size_is_held_with_unequal_variances_and_group_sizes() -> None:
     raw = studentised = 0
     for repeat in range(300):
         values = np.where(labels, rng.normal(0.8, 0.15, 120), rng.normal(0.8, 0.05, 120))
-        contrast = contrast_family(values, groups, draws=299, seed=repeat).contrasts[0]
-        studentised += contrast.p_adjusted < 0.05
+        p = smallest_ps(values[None, :], groups, draws=299, seed=repeat)
+        assert p is not None
+        studentised += p[0] < 0.05
+        difference = values[:20].mean() - values[20:].mean()
         shuffled = rng.permuted(np.tile(values, (299, 1)), axis=1)
         differences = np.abs(shuffled[:, :20].mean(axis=1) - shuffled[:, 20:].mean(axis=1))
-        raw += (1 + (differences >= abs(contrast.difference)).sum()) / 300 < 0.05
+        raw += (1 + (differences >= abs(difference)).sum()) / 300 < 0.05
     assert 0.02 <= studentised / 300 <= 0.10
     assert raw / 300 > 0.18
 
@@ -45,8 +55,9 @@ def test_family_of_three_attributes_holds_its_size() -> None:
             "site": rng.choice(["1", "2", "3"], 60).tolist(),
             "age": rng.choice(["<40", ">=40"], 60).tolist(),
         }
-        family = contrast_family(rng.beta(9, 1.5, 60), attributes, draws=299, seed=repeat)
-        found += any(contrast.p_adjusted < 0.05 for contrast in family.contrasts)
+        p = smallest_ps(rng.beta(9, 1.5, (1, 60)), attributes, draws=299, seed=repeat)
+        assert p is not None
+        found += p[0] < 0.05
     # Nominal .05, s.e. .015; testing the contrasts one by one would find something in about .2 of the repeats.
     assert found / 200 <= 0.10
 
@@ -178,6 +189,170 @@ def test_so_few_patients_do_not_tell_how_many_are_needed() -> None:
     values = np.array([0.7, 0.9] * 5 + [0.1])
     assert patients_needed(values[:10], ["a"] * 8 + ["b"] * 2, "b", target_gap=0.1, critical_value=2.0) is None
     assert patients_needed(values, ["a"] * 10 + ["b"], "b", target_gap=0.1, critical_value=2.0) == 10
+
+
+def in_blocks(
+    values: np.ndarray, groups: list[str | None], blocks: list[str | None], **settings: int
+) -> ContrastFamily:
+    return contrast_family(values, {"sex": groups}, blocks=Blocks("site", tuple(blocks)), minimum=5, **settings)
+
+
+def test_one_block_gives_the_test_without_blocks() -> None:
+    values = np.random.default_rng(5).beta(9, 2, 40)
+    attributes: dict[str, list[str | None]] = {**two_groups(12, 28), "age": ["x", "y"] * 20}
+    free = contrast_family(values, attributes).contrasts
+    within = contrast_family(values, attributes, blocks=Blocks("site", ("1",) * 40)).contrasts
+    for one, other in zip(free, within, strict=True):
+        assert other.difference == pytest.approx(one.difference, abs=1e-12)
+        assert (other.low, other.high) == (pytest.approx(one.low), pytest.approx(one.high))
+        assert (other.p_adjusted, other.patients) == (one.p_adjusted, one.patients)
+        assert other.detectable_gap == pytest.approx(one.detectable_gap)
+        assert (one.within, other.within) == (None, "site")
+
+
+def test_blocks_of_two_give_the_paired_t_test_by_hand() -> None:
+    # Differences within the pairs .1, .2, .3, .4, .5, .6: mean .35, variance .035, standard error sqrt(.035 / 6).
+    # All signs are equal, so of the 2^6 exchanges only one other (all exchanged) is as large: p = 2/64.
+    first = np.array([0.9, 0.8, 0.7, 0.95, 0.85, 0.75])
+    second = first - np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    values = np.concatenate([first, second])
+    family = in_blocks(values, ["a"] * 6 + ["b"] * 6, [*"123456"] * 2)
+    contrast = only(family.contrasts, "a")
+    assert contrast.difference == pytest.approx(0.35)
+    assert contrast.raw_difference == pytest.approx(0.35)
+    assert (contrast.high - contrast.difference) / family.critical_value == pytest.approx(math.sqrt(0.035 / 6))
+    assert contrast.p_adjusted == pytest.approx(2 / 64, abs=0.006)
+
+
+def test_difference_within_blocks_is_that_of_the_regression_with_hc2_errors() -> None:
+    # An independent way to it: the normal equations of group and block indicators, and MacKinnon and White's formula.
+    rng = np.random.default_rng(9)
+    site = rng.choice(list("123"), 60)
+    inside = rng.random(60) < np.where(site == "1", 0.6, 0.3)
+    values = rng.normal(0, 1, 60) * np.where(inside, 2, 1) + 3 * (site == "1")
+    design = np.column_stack([inside, *(site == name for name in "123")]).astype(float)
+    inverse = np.linalg.inv(design.T @ design)
+    coefficients = inverse @ design.T @ values
+    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
+    weights = (values - design @ coefficients) ** 2 / (1 - leverage)
+    error = math.sqrt((inverse @ (design.T * weights) @ design @ inverse)[0, 0])
+    family = contrast_family(
+        values, {"sex": np.where(inside, "F", "M").tolist()}, blocks=Blocks("site", tuple(site)), bounds=(-99.0, 99.0)
+    )
+    contrast = only(family.contrasts, "F")
+    assert contrast.difference == pytest.approx(coefficients[0])
+    assert contrast.high - contrast.difference == pytest.approx(family.critical_value * error)
+    assert contrast.raw_difference == pytest.approx(values[inside].mean() - values[~inside].mean())
+
+
+def test_a_difference_between_sites_is_none_between_groups_within_them() -> None:
+    # Site 1 scores .3 lower and has most of the F: over all patients F is far lower, within a site not at all.
+    rng = np.random.default_rng(1)
+    site = ["1"] * 40 + ["2"] * 40
+    sex: list[str | None] = ["F"] * 30 + ["M"] * 10 + ["F"] * 10 + ["M"] * 30
+    values = rng.normal(0.8, 0.05, 80) - 0.3 * np.repeat([1, 0], 40)
+    free = only(contrast_family(values, {"sex": sex}).contrasts, "F")
+    within = only(in_blocks(values, sex, [*site]).contrasts, "F")
+    assert free.p_adjusted < 0.001
+    assert within.p_adjusted > 0.05
+    assert within.low < 0 < within.high
+    assert within.raw_difference == pytest.approx(free.difference)
+
+
+def test_the_blocking_attribute_is_tested_by_free_permutations_in_the_same_family() -> None:
+    rng = np.random.default_rng(2)
+    site = ["1"] * 30 + ["2"] * 30
+    attributes: dict[str, list[str | None]] = {"sex": ["F", "M"] * 30, "site": [*site]}
+    values = rng.normal(0.8, 0.05, 60) - 0.1 * np.repeat([1, 0], 30)
+    family = contrast_family(values, attributes, blocks=Blocks("site", tuple(site)))
+    sites = family.of("site")
+    assert [contrast.within for contrast in sites] == [None, None]
+    assert sites[0].p_adjusted < 0.001
+    assert sites[0].difference == pytest.approx(values[:30].mean() - values[30:].mean())
+    assert [contrast.within for contrast in family.of("sex")] == ["site", "site"]
+    # Both kinds together must exceed more than the contrasts within sites alone.
+    assert family.critical_value > in_blocks(values, attributes["sex"], [*site]).critical_value
+
+
+def test_a_group_alone_in_its_blocks_is_not_tested() -> None:
+    values = np.linspace(0.5, 0.9, 48)
+    groups: list[str | None] = ["a"] * 12 + ["b"] * 12 + ["c"] * 24
+    blocks: list[str | None] = ["1"] * 24 + ["2"] * 24
+    family = in_blocks(values, groups, blocks)
+    assert [contrast.group for contrast in family.contrasts] == ["a", "b"]
+    # The patients of c are nobody's rest in site 1.
+    assert [(contrast.patients, contrast.rest_patients) for contrast in family.contrasts] == [(12, 12), (12, 12)]
+    (alone,) = family.untested
+    assert (alone.group, alone.patients, alone.compared, alone.rest_compared, alone.within) == ("c", 24, 0, 0, "site")
+    nobody = in_blocks(values, ["a"] * 24 + ["b"] * 24, blocks)
+    assert (nobody.contrasts, len(nobody.untested)) == ((), 2)
+
+
+def test_patients_of_unknown_block_are_a_block_of_their_own() -> None:
+    rng = np.random.default_rng(4)
+    values, sex = rng.beta(9, 2, 40), ["F", "M"] * 20
+    named = in_blocks(values, [*sex], ["1"] * 20 + ["2"] * 20, draws=199)
+    unknown = in_blocks(values, [*sex], [None] * 20 + ["2"] * 20, draws=199)
+    assert named == unknown
+
+
+def test_values_are_permuted_inside_their_block_alone() -> None:
+    blocks = np.array([0, 1, 0, 1, 1, 2])
+    rows = np.concatenate(list(permuted(np.arange(6.0), 50, 0, blocks)))
+    for block in range(3):
+        here = blocks == block
+        assert (np.sort(rows[:, here], axis=1) == np.arange(6)[here]).all()
+    assert len(np.unique(rows, axis=0)) > 6
+
+
+def test_interval_within_blocks_leaves_zero_out_exactly_when_p_is_below_the_level() -> None:
+    rng = np.random.default_rng(0)
+    seen = set()
+    blocks: list[str | None] = rng.choice(list("123"), 40).tolist()
+    for repeat in range(40):
+        values = rng.normal(0, 0.3, 40) + np.repeat([rng.uniform(0, 0.4), 0], 20)
+        contrast = in_blocks(values, ["a"] * 20 + ["b"] * 20, blocks, draws=199, seed=repeat).contrasts[0]
+        significant = contrast.p_adjusted < 0.05
+        assert significant == (contrast.low > 0 or contrast.high < 0)
+        seen.add(significant)
+    assert seen == {True, False}
+
+
+def test_detectable_gap_within_blocks_depends_neither_on_the_observed_one_nor_on_the_sites() -> None:
+    values = np.random.default_rng(3).beta(9, 3, 60)
+    sex, site = two_groups(25, 35)["sex"], ["x", "y", "z"] * 20
+    before = in_blocks(values, sex, [*site]).contrasts[0]
+    moved = values - np.repeat([0.3, 0.0], [25, 35]) + 0.2 * (np.array(site) == "x")
+    after = in_blocks(moved, sex, [*site]).contrasts[0]
+    assert after.difference == pytest.approx(before.difference - 0.3)
+    assert after.detectable_gap == pytest.approx(before.detectable_gap, rel=1e-6)
+
+
+def test_patients_needed_within_one_block_are_those_without_blocks_and_none_where_no_block_is_shared() -> None:
+    values = np.array([0.7, 0.9] * 5 + [0.5, 0.7] * 5)
+    groups = two_groups(10, 10)["sex"]
+
+    def needed(blocks: tuple[str, ...], minimum: int = 10) -> int | None:
+        within = Blocks("site", blocks)
+        return patients_needed(values, groups, "a", target_gap=0.1, critical_value=2.0, blocks=within, minimum=minimum)
+
+    assert needed(("1",) * 20) == 18
+    assert needed(("1",) * 10 + ("2",) * 10) is None
+    # Two of a and ten of b in one block: the pooled variance, times 10 / (2 * 10 / 12), times (2.8416 / .1)^2.
+    assert needed(("2",) * 8 + ("1",) * 12) == math.ceil(
+        10 * _pooled_within(values) / (2 * 10 / 12) * ((2 + 0.841621) / 0.1) ** 2
+    )
+
+
+def _pooled_within(values: np.ndarray) -> float:
+    # Group and block: the eight a of block 2, the two a of block 1 and the ten b of block 1 have a mean each.
+    parts = [values[:8], values[8:10], values[10:]]
+    return float(sum(((part - part.mean()) ** 2).sum() for part in parts) / (20 - 3))
+
+
+def test_blocks_that_do_not_align_are_refused() -> None:
+    with pytest.raises(InputError, match="blocks of site: expected 12 groups"):
+        contrast_family(np.full(12, 0.5), {"sex": ["a"] * 12}, blocks=Blocks("site", ("1",) * 11))
 
 
 def test_inputs_that_do_not_align_are_refused() -> None:

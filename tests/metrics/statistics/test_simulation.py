@@ -22,7 +22,7 @@ def test_coverage_is_poor_where_a_single_failure_carries_the_variance() -> None:
 def test_size_is_near_its_level_whatever_the_observed_difference() -> None:
     rng = np.random.default_rng(2)
     values = np.concatenate([rng.normal(0.6, 0.15, 20), rng.normal(0.8, 0.05, 60)])
-    size = simulated_size(values, {"sex": ["F"] * 20 + ["M"] * 60})
+    size = simulated_size(values, {"sex": ["F"] * 20 + ["M"] * 60}, repeats=300)
     assert size is not None
     # 300 repeats at .05 have a standard error of .013.
     assert 0.01 <= size <= 0.11

@@ -390,8 +390,8 @@ class _Design:
         result: np.ndarray = (self.members | self.rests).any(axis=1)
         return result
 
-    def of(self, patients: Bool[np.ndarray, " patients"]) -> "_Design":
-        """Return the contrasts among these patients."""
+    def of(self, patients: Bool[np.ndarray, " patients"] | Int[np.ndarray, " chosen"]) -> "_Design":
+        """Return the contrasts among these patients, in their order."""
         return _Design(self.keys, self.members[patients], self.rests[patients], self.blocks[patients], self.free)
 
     def contrast(self, index: int) -> "_Design":
@@ -491,7 +491,9 @@ def _within_blocks(
     A patient's residual is that of the regression on group and blocks: its distance from the mean of the own side of
     the block, and how far the block's difference lies from that of all blocks.
     """
-    places = [blocks == block for block in np.unique(blocks)]
+    names = np.unique(blocks)
+    # A slice for a single block, as masks copy what they take.
+    places = [slice(None)] if len(names) == 1 else [blocks == block for block in names]
     # Centring first keeps the sums of squares from cancelling; a shift of a whole block changes nothing.
     centred = samples.astype(np.float64)
     for place in places:
@@ -583,14 +585,14 @@ def _detectable_gap(
     members, rests = design.members[:, 0], design.rests[:, 0]
     # In a fixed order, so that the gap does not depend on which side is called the group.
     sides = sorted((members, rests), key=lambda side: (int(side.sum()), float(sample[side].sum())))
+    own = [np.sort(residuals[side]) for side in sides]
+    design = design.of(np.concatenate([np.flatnonzero(side) for side in sides]))
     parts = []
     rows = max(1, _CHUNK // len(sample))
     for start in range(0, _GAP_DRAWS, rows):
-        drawn = np.empty((min(rows, _GAP_DRAWS - start), len(sample)))
-        for side in sides:
-            own = np.sort(residuals[side])
-            drawn[:, side] = own[rng.integers(0, len(own), (len(drawn), len(own)))]
-        parts.append(np.stack([moment[:, 0] for moment in design.welch(drawn)]))
+        count = min(rows, _GAP_DRAWS - start)
+        drawn = [side[rng.integers(0, len(side), (count, len(side)), dtype=np.int32)] for side in own]
+        parts.append(np.stack([moment[:, 0] for moment in design.welch(np.concatenate(drawn, axis=1))]))
     difference, error = np.concatenate(parts, axis=1)
     with np.errstate(invalid="ignore"):
         reach = np.where(error > 0, critical * error, 0.0)

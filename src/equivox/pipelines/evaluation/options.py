@@ -29,9 +29,15 @@ class EvaluateOptions(Options):
         failure_threshold: A patient whose primary endpoint lies below it counts as a failure.
         minimum_group: Groups of fewer patients get no interval and no test.
         confidence: Of the intervals; the tests' level is one minus it.
+        interval: Of means: ``bootstrap_t``, or ``bca`` (narrower, and covering less in small samples).
+        strata: An attribute whose groups are resampled each in itself for the intervals over all patients, as if every
+            new sample had as many patients of each group; None resamples all patients together.
+        permute_within: An attribute, such as the site, within whose groups patients are permuted; None permutes freely.
         bootstrap_draws: Resamples behind each interval.
         permutation_draws: Permutations behind the tests.
-        seed: Of both.
+        simulation_repeats: Samples and tables that are simulated from these patients, to say what the intervals and the
+            tests are worth.
+        seed: Of all of them.
     """
 
     primary_endpoint: Literal["dice"] = "dice"
@@ -46,8 +52,12 @@ class EvaluateOptions(Options):
     failure_threshold: float = Field(default=0.5, ge=0, le=1)
     minimum_group: int = Field(default=10, ge=5)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    interval: Literal["bootstrap_t", "bca"] = "bootstrap_t"
+    strata: str | None = None
+    permute_within: str | None = None
     bootstrap_draws: int = Field(default=4999, ge=199)
     permutation_draws: int = Field(default=9999, ge=199)
+    simulation_repeats: int = Field(default=2000, ge=100)
     seed: int = Field(default=0, ge=0)
 
     @field_validator("metrics")

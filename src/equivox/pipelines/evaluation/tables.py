@@ -15,14 +15,12 @@ from equivox.metrics.fairness.groups import Grouping, cross, one_group_per_patie
 from equivox.metrics.fairness.verdict import verdict
 from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
 from equivox.metrics.statistics.patient_means import case_values, patient_values
-from equivox.metrics.statistics.permutation import ContrastFamily, contrast_family, patients_needed
+from equivox.metrics.statistics.permutation import Blocks, ContrastFamily, contrast_family, patients_needed
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.reports.numbers import decimals, interval, number, unit_text
 
 GROUP_PREFIX = "attribute:"
-
-_REPEATS = 300
 
 _BOUNDS = {"fraction": (0.0, 1.0), "distance": (0.0, np.inf), "count": (0.0, np.inf)}
 
@@ -50,9 +48,12 @@ def build_table(
     primary = patient_values(rows, options.primary_endpoint)
     groupings = {name: _grouping(name, rows, primary.index, config) for name, config in attributes.items()}
     membership = {name: grouping.groups for name, grouping in groupings.items()}
+    blocks = _blocks(groupings, options)
+    strata = None if options.strata is None else dict(zip(primary.index, groupings[options.strata].groups, strict=True))
     family = contrast_family(
         primary.to_numpy(dtype=np.float64),
         membership,
+        blocks=blocks,
         minimum=options.minimum_group,
         draws=options.permutation_draws,
         seed=options.seed,
@@ -64,34 +65,42 @@ def build_table(
         "headline": headline,
         "patients": int(rows["patient_id"].nunique()),
         "cases": int(rows["case_id"].nunique()),
-        "overall": _metrics(rows, units, options),
+        "overall": _metrics(rows, units, options, strata),
         "failure_rate": _failure_rate(primary, options),
-        "by_class": _by_class(rows, units, options),
+        "by_class": _by_class(rows, units, options, strata),
         "attributes": [
-            _attribute(rows, primary, grouping, family, attributes[name], units, options)
+            _attribute(rows, primary, grouping, family, blocks, attributes[name], units, options)
             for name, grouping in groupings.items()
         ],
-        "simulated": _simulated(primary.to_numpy(dtype=np.float64), membership, options) if headline else None,
+        "simulated": _simulated(primary.to_numpy(dtype=np.float64), membership, blocks, options) if headline else None,
         "intersections": [
             {"name": grouping.name, "groups": _groups(rows, primary, grouping, options)} for grouping in crossed
         ],
     }
 
 
+def _blocks(groupings: Mapping[str, Grouping], options: EvaluateOptions) -> Blocks | None:
+    within = options.permute_within
+    return None if within is None else Blocks(within, groupings[within].groups)
+
+
 def _simulated(
-    values: np.ndarray, attributes: Mapping[str, Sequence[str | None]], options: EvaluateOptions
+    values: np.ndarray,
+    attributes: Mapping[str, Sequence[str | None]],
+    blocks: Blocks | None,
+    options: EvaluateOptions,
 ) -> dict[str, Any]:
     """Return what intervals and tests are worth at these sizes; None where it was not simulated."""
     settings: dict[str, Any] = {
-        "repeats": _REPEATS,
+        "repeats": options.simulation_repeats,
         "seed": options.seed,
         "confidence": options.confidence,
         "minimum": options.minimum_group,
     }
     return {
-        "repeats": _REPEATS,
-        "coverage": simulated_coverage(values, **settings),
-        "size": simulated_size(values, attributes, **settings),
+        "repeats": options.simulation_repeats,
+        "coverage": simulated_coverage(values, method=options.interval, **settings),
+        "size": simulated_size(values, attributes, blocks=blocks, **settings),
     }
 
 
@@ -107,6 +116,7 @@ def group_rows(tables: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                     _flat_group(table["role"], attribute["name"], "group", group)
                     | {
                         "difference": contrast.get("difference"),
+                        "raw_difference": contrast.get("raw_difference"),
                         "difference_low": contrast.get("low"),
                         "difference_high": contrast.get("high"),
                         "p_adjusted": contrast.get("p_adjusted"),
@@ -124,6 +134,7 @@ _GROUP_COLUMNS = [
     *("role", "attribute", "kind", "group", "patients", "cases", "mean", "low", "high", "median", "worst_decile"),
     *("missed", "failure_rate", "small"),
     *("difference", "difference_low", "difference_high", "p_adjusted", "detectable_gap"),
+    "raw_difference",
 ]
 
 
@@ -132,11 +143,19 @@ def _flat_group(role: str, attribute: str, kind: str, group: Mapping[str, Any]) 
     return {"role": role, "attribute": attribute, "kind": kind, "group": group["name"]} | values
 
 
-def _metrics(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions) -> dict[str, Any]:
-    return {score: _metric(rows, score, units[score], options) for score in options.scores}
+def _metrics(
+    rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions, strata: Mapping[Any, str | None] | None
+) -> dict[str, Any]:
+    return {score: _metric(rows, score, units[score], options, strata) for score in options.scores}
 
 
-def _metric(rows: pd.DataFrame, score: str, unit: str, options: EvaluateOptions) -> dict[str, Any]:
+def _metric(
+    rows: pd.DataFrame,
+    score: str,
+    unit: str,
+    options: EvaluateOptions,
+    strata: Mapping[Any, str | None] | None,
+) -> dict[str, Any]:
     """Summarise one score over patients, with the counts of what is not in it and of what the policy penalised."""
     patients = patient_values(rows, score)
     values = patients.to_numpy(dtype=np.float64)
@@ -149,7 +168,9 @@ def _metric(rows: pd.DataFrame, score: str, unit: str, options: EvaluateOptions)
     used = case_values(rows, score)
     return {
         "unit": unit,
-        **_distribution(values, score, options),
+        **_distribution(
+            values, score, options, None if strata is None else [strata.get(patient) for patient in patients.index]
+        ),
         "patients": len(values),
         "cases_used": len(used),
         "cases_both_empty": int(empty["case_id"].nunique()),
@@ -160,7 +181,9 @@ def _metric(rows: pd.DataFrame, score: str, unit: str, options: EvaluateOptions)
     }
 
 
-def _distribution(values: np.ndarray, score: str, options: EvaluateOptions) -> dict[str, float | None]:
+def _distribution(
+    values: np.ndarray, score: str, options: EvaluateOptions, strata: Sequence[str | None] | None = None
+) -> dict[str, float | None]:
     """Return mean, median and worst decile of patients with their intervals; all None without a patient."""
     if not len(values):
         names = ("mean", "low", "high", "median", "median_low", "median_high")
@@ -175,7 +198,8 @@ def _distribution(values: np.ndarray, score: str, options: EvaluateOptions) -> d
     metric = METRICS[score]
     tail = np.abs(values) if metric.better == "zero" else values
     quantile = 0.1 if metric.better == "high" else 0.9
-    mean = mean_interval(values, bounds=_BOUNDS.get(metric.kind, (-np.inf, np.inf)), **settings)
+    bounds = _BOUNDS.get(metric.kind, (-np.inf, np.inf))
+    mean = mean_interval(values, method=options.interval, strata=strata, bounds=bounds, **settings)
     median = quantile_interval(values, 0.5, **settings)
     decile = quantile_interval(tail, quantile, **settings)
     return {
@@ -202,7 +226,9 @@ def _failure_rate(primary: "pd.Series[float]", options: EvaluateOptions) -> dict
     return {"value": value, "failed": failed, "patients": len(primary), **_ends(interval, "")}
 
 
-def _by_class(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions) -> dict[str, Any]:
+def _by_class(
+    rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions, strata: Mapping[Any, str | None] | None
+) -> dict[str, Any]:
     result = {}
     for name, part in rows.groupby("class", sort=False):
         predicted = part["prediction_voxels"] > 0
@@ -210,7 +236,7 @@ def _by_class(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOpt
         # Without a prediction nothing was rightly left out either.
         rejected = ~predicted & (part["outcome"] != "no_prediction")
         result[str(name)] = {
-            "metrics": _metrics(part, units, options),
+            "metrics": _metrics(part, units, options, strata),
             "presence": {
                 "sensitivity": _share(int((present & predicted).sum()), int(present.sum())),
                 "specificity": _share(int((~present & rejected).sum()), int((~present).sum())),
@@ -238,11 +264,13 @@ def _attribute(
     primary: "pd.Series[float]",
     grouping: Grouping,
     family: ContrastFamily,
+    blocks: Blocks | None,
     config: AttributeConfig,
     units: Mapping[str, str],
     options: EvaluateOptions,
 ) -> dict[str, Any]:
     values = primary.to_numpy(dtype=np.float64)
+    within = None if blocks is None or blocks.attribute == grouping.name else blocks
 
     def needed(group: str) -> int | None:
         return patients_needed(
@@ -251,6 +279,7 @@ def _attribute(
             group,
             target_gap=2 * options.margin,
             critical_value=family.critical_value,
+            blocks=within,
             power=family.power,
             minimum=options.minimum_group,
         )
@@ -262,13 +291,14 @@ def _attribute(
         grouping.sizes,
         contrasts,
         needed,
+        untested=[group for group in family.untested if group.attribute == grouping.name],
         margin=options.margin,
         minimum=options.minimum_group,
         confidence=options.confidence,
     )
     written = asdict(answer)
     if answer.answer == "difference" and answer.group is not None and units["volume_error"] != "voxels":
-        volume = _volume_difference(rows, primary.index, grouping, answer.group, options)
+        volume = _volume_difference(rows, primary.index, grouping, within, answer.group, options)
         if volume is not None:
             written["volume_difference"] = volume | {"unit": units["volume_error"]}
             written["sentence"] += _volume_sentence(volume, units["volume_error"])
@@ -287,7 +317,12 @@ def _attribute(
 
 
 def _volume_difference(
-    rows: pd.DataFrame, patients: "pd.Index[Any]", grouping: Grouping, group: str, options: EvaluateOptions
+    rows: pd.DataFrame,
+    patients: "pd.Index[Any]",
+    grouping: Grouping,
+    blocks: Blocks | None,
+    group: str,
+    options: EvaluateOptions,
 ) -> dict[str, float] | None:
     """Return by how much the mean absolute volume error of a group exceeds that of the rest (exploratory)."""
     sizes = patient_values(rows.assign(volume_error=rows["volume_error"].abs()), "volume_error").reindex(patients)
@@ -295,6 +330,7 @@ def _volume_difference(
     family = contrast_family(
         sizes[known].to_numpy(dtype=np.float64),
         {grouping.name: [name for name, kept in zip(grouping.groups, known, strict=True) if kept]},
+        blocks=None if blocks is None else Blocks(blocks.attribute, tuple(np.array(blocks.groups, object)[known])),
         minimum=options.minimum_group,
         draws=options.permutation_draws,
         seed=options.seed,
