@@ -18,6 +18,7 @@ from equivox.reports.lesion_views import LesionSection, lesion_section
 from equivox.reports.numbers import formula, metric_text, metric_unit, size_word, unit_text
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.reconcile_views import reconcile_view
+from equivox.reports.simulated_tables import simulated_tables
 from equivox.reports.views import TableView, make_scales, table_view
 
 _MOST_LISTED: Final = 200
@@ -108,6 +109,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
     others = [table for table in tables if table is not headline]
     other_tools = reconcile_view(summary)
     lesions = _lesions(summary, headline)
+    methods = summary.get("methods") or {}
     gallery = [gallery_case(case, place, cases, settings) for place, case in enumerate(overlays, 1)]
     return {
         "version": summary["equivox_version"],
@@ -126,7 +128,8 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "left_out": ledger(summary["left_out"]),
         "empties": empty_masks(summary),
         "definitions": [_definition(key, settings) for key in _shown_metrics(summary)],
-        "methods": summary.get("methods") or {},
+        "methods": {key: value for key, value in methods.items() if key != "simulated_table"},
+        "simulated": simulated_tables(methods),
         "hashes": [(name, str(value)) for name, value in (summary.get("inputs") or {}).items()],
         "cite": _cite(summary),
         "settings_rows": [_setting(key, value, settings) for key, value in settings.items()],
