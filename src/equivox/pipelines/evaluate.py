@@ -20,6 +20,7 @@ from equivox.metrics.lesions.options import LesionOptions
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
 from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
+from equivox.pipelines.evaluation.fairness_tables import check_attribute_names
 from equivox.pipelines.evaluation.lesions import describe_lesions, lesion_table, summarise_lesions
 from equivox.pipelines.evaluation.memory import workers_within
 from equivox.pipelines.evaluation.options import EvaluateOptions
@@ -134,6 +135,7 @@ def evaluate(
     source = _source(predictions, cohort, references, masks)
     _check_attributes(source, options)
     workers = workers_within([case.reference for case in source.cases], workers, memory_gib)
+    check_attribute_names(options, source.attributes)
     source = _with_classes(source, workers)
     _check_images(source, options)
     tasks = _tasks(source, options, resample=resample)

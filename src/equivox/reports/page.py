@@ -36,6 +36,9 @@ _SETTING_WORDS: Final = {
     "minimum_group": "Smallest group with an interval, in patients",
     "failure_threshold": "A patient fails below",
     "hd95": "Convention of HD95",
+    "equity_scale": "Scale s of equity-scaled distances",
+    "case_mix": "Case mix that differences are adjusted for, beside the raw ones",
+    "intersections": "Attributes crossed",
 }
 
 
@@ -212,7 +215,7 @@ def _definition(key: str, settings: Mapping[str, Any]) -> Definition:
 
 def _setting(key: str, value: Any, settings: Mapping[str, Any]) -> tuple[str, str]:
     written = _written(value) if key != "seed" else str(value)
-    if key == "tolerance":
+    if key == "tolerance" or (key == "equity_scale" and value is not None):
         written += f" {settings['distance_unit']}"
     elif key == "volume_unit":
         written = unit_text(written)
@@ -223,7 +226,9 @@ def _written(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{words(str(name)).lower()} {_written(one)}" for name, one in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_written, value)) or "none"
+        # Lists in a list, such as the attributes that are crossed, are kept apart.
+        between = "; " if any(isinstance(one, list | tuple) for one in value) else ", "
+        return between.join(map(_written, value)) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 import equivox.reports.plots as plots
 from equivox.definitions import MetricKind
 from equivox.reports.case_list import ATTRIBUTE
+from equivox.reports.fairness_views import FairnessView, fairness_view, shrunk_mean
 from equivox.reports.numbers import (
     Number,
     decimals,
@@ -89,6 +90,7 @@ class AttributeView:
     unknown_words: str
     spread: Sequence[SpreadRow]
     worst_group: str
+    fairness: FairnessView
     strip: Markup | None
     scatter: Markup | None
     legend: Sequence[tuple[Markup, str]]
@@ -135,6 +137,7 @@ class IntersectionRow:
     cases: int
     mean: Estimate
     mark: Markup
+    shrunk: str
     median: str
     worst_decile: str
 
@@ -352,6 +355,7 @@ def _attribute_view(
         unknown_words=_counted(attribute["unknown_patients"], "patient", "has no known group", "have no known group"),
         spread=_spread_rows(attribute.get("spread") or {}, scales.kind),
         worst_group=worst or "",
+        fairness=fairness_view(attribute, settings),
         strip=strip,
         scatter=scatter,
         legend=[(plots.key(dot.style), dot.name) for dot in dots if len(dot.index)],
@@ -518,6 +522,7 @@ def _intersections(table: Mapping[str, Any], settings: Mapping[str, Any], scales
                     cases=group["cases"],
                     mean=mean,
                     mark=plots.interval_mark(scales.mean, group["mean"], *ends, words),
+                    shrunk=shrunk_mean(group, mean.places),
                     median=number(group.get("median"), mean.places),
                     worst_decile=number(group.get("worst_decile"), mean.places),
                 )

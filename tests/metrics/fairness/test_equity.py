@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.fairness.equity import es_std, es_sum, gap, ratio, spread
+from equivox.metrics.fairness.equity import (
+    PatientScore,
+    es_distance_std,
+    es_distance_sum,
+    es_std,
+    es_sum,
+    gap,
+    ratio,
+    spread,
+    spreads,
+)
 
 GROUPS = [[0.80, 0.82, 0.84], [0.70, 0.74], [0.90, 0.88, 0.86, 0.90]]
 
@@ -86,3 +96,67 @@ def test_groups_that_all_score_zero_are_equal() -> None:
     assert ratio([0.0, 0.0]) == 1.0
     assert gap([0.0, 0.0]) == 0.0
     assert es_sum([0.0, 0.0], 0.0) == 0.0
+
+
+def test_a_distance_grows_with_its_gaps_on_the_declared_scale() -> None:
+    # Overall 5, gaps 1 and 1, s = 10: 5 (1 + 2 / 10) = 6; sd of 4 and 6 is sqrt(2): 5 (1 + .141421) = 5.707107.
+    assert es_distance_sum([4.0, 6.0], 5.0, scale=10.0) == pytest.approx(6.0)
+    assert es_distance_std([4.0, 6.0], 5.0, scale=10.0) == pytest.approx(5.707107, abs=1e-6)
+    # The same distances in voxels of 2 mm, and the scale with them, give the same score in voxels.
+    assert es_distance_sum([2.0, 3.0], 2.5, scale=5.0) == pytest.approx(3.0)
+    # No gaps, no change.
+    assert es_distance_sum([5.0, 5.0], 5.0, scale=1.0) == 5.0
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_is_no_length_is_refused(scale: float) -> None:
+    with pytest.raises(InputError, match="equity scale: expected a length above 0"):
+        es_distance_sum([4.0, 6.0], 5.0, scale=scale)
+    with pytest.raises(InputError, match="equity scale: expected a length above 0"):
+        spreads({"hd": PatientScore(np.array([1.0, 2.0]), "low", False, scale)}, ["a", "b"])
+
+
+def test_where_lower_is_better_the_worst_group_has_the_highest_mean() -> None:
+    hd = PatientScore(np.array([2.0, 4.0, 6.0, 8.0]), better="low", fraction=False, scale=2.0)
+    found = spreads({"hd": hd}, ["a", "a", "b", "b"], draws=999)["hd"]
+    assert found.worst_group == "b"
+    assert found.measures["gap"].value == pytest.approx(4.0)
+    assert found.measures["ratio"].value == pytest.approx(3 / 7)
+    # Means 3 and 7 around 5: 5 (1 + 4 / 2) = 15. By chance less, and the excess is above 0: further apart is worse.
+    assert found.measures["es_sum"].value == pytest.approx(15.0)
+    assert found.measures["es_sum"].excess > 0
+    assert found.measures["es_std"].value == pytest.approx(es_distance_std([3.0, 7.0], 5.0, 2.0))
+
+
+def test_without_a_declared_scale_a_distance_has_no_equity_scaled_form() -> None:
+    found = spreads({"hd": PatientScore(np.array([2.0, 8.0]), "low", False)}, ["a", "b"], draws=199)["hd"]
+    assert list(found.measures) == ["gap", "ratio"]
+
+
+def test_scores_share_their_permutations_and_leave_out_patients_without_a_value() -> None:
+    rng = np.random.default_rng(0)
+    dice = rng.random(30)
+    groups: list[str | None] = [*"aaaaaaaaaabbbbbbbbbbccccccccc", None]
+    iou = dice / (2 - dice)
+    iou[:3] = np.nan
+    scores = {"dice": dice, "iou": iou, "copy": dice, "again": dice}
+    found = spreads({name: PatientScore(values) for name, values in scores.items()}, groups, draws=99)
+    assert list(found) == list(scores)
+    assert found["dice"] == found["copy"]
+    for alone, name in ((spread(dice, groups, draws=99), "dice"), (spread(iou[3:], groups[3:], draws=99), "iou")):
+        assert alone is not None
+        for key, measure in alone.measures.items():
+            assert measure.permutation_mean == pytest.approx(found[name].measures[key].permutation_mean, abs=1e-12)
+            assert measure.value == pytest.approx(found[name].measures[key].value, abs=1e-12)
+
+
+def test_a_group_without_any_value_of_a_score_is_not_among_its_groups() -> None:
+    values = np.array([0.1, 0.2, np.nan, 0.4])
+    found = spreads({"one": PatientScore(values)}, ["a", "a", "b", "c"], draws=99)["one"]
+    assert found.measures["gap"].value == pytest.approx(0.25)
+    assert spreads({"one": PatientScore(values[:3])}, ["a", "a", "b"], draws=99) == {}
+
+
+def test_signed_errors_are_refused_as_sizes() -> None:
+    with pytest.raises(InputError, match="take the size of a signed error first"):
+        spreads({"volume": PatientScore(np.array([-2.0, 2.0]), "low", False)}, ["a", "b"])

@@ -1,6 +1,6 @@
 """What an evaluation is asked to do; fixed before anything is scored and written into the summary."""
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,6 +10,9 @@ from equivox.metrics.lesions.options import LesionOptions
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.options import Options
+
+CASE_MIX: Final = ("volume", "slice_thickness", "site")
+"""What the case mix is by default; the first two are of the scans, the last is the attribute of that name, if any."""
 
 
 class EvaluateOptions(Options):
@@ -26,6 +29,12 @@ class EvaluateOptions(Options):
         compat: Tools whose own numbers for the same masks stand beside ours.
         reconcile: Explain, structure by structure, why their means differ from ours; without `compat`, of all tools.
         lesions: How lesions are told apart, matched and counted; None does not count them.
+        equity_scale: The s of the equity-scaled form of distances, ``mean (1 + gaps / s)``, in mm (in voxels where
+            sizes are not real): gaps that add up to it double the score. No length is natural: without one declared,
+            distances have no such form.
+        case_mix: What the differences between groups are adjusted for, beside the raw ones: ``volume`` (of the
+            reference), ``slice_thickness`` (where voxel sizes are real), and names of attributes.
+        intersections: The attributes to cross: all ``pairs``, or lists of two names or more.
         failure_threshold: A patient whose primary endpoint lies below it counts as a failure.
         minimum_group: Groups of fewer patients get no interval and no test.
         confidence: Of the intervals; the tests' level is one minus it.
@@ -49,6 +58,9 @@ class EvaluateOptions(Options):
     compat: tuple[Tool, ...] = ()
     reconcile: bool = False
     lesions: LesionOptions | None = None
+    equity_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    case_mix: tuple[str, ...] = CASE_MIX
+    intersections: Literal["pairs"] | tuple[tuple[str, ...], ...] = "pairs"
     failure_threshold: float = Field(default=0.5, ge=0, le=1)
     minimum_group: int = Field(default=10, ge=5)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -67,6 +79,15 @@ class EvaluateOptions(Options):
             msg = "expected 'overlap' among them, as the primary endpoint is the Dice; add it"
             raise ValueError(msg)
         return tuple(dict.fromkeys(chosen))
+
+    @field_validator("intersections")
+    @classmethod
+    def _cross_two_or_more(cls, chosen: Any) -> Any:
+        for names in () if chosen == "pairs" else chosen:
+            if len(set(names)) < 2 or len(set(names)) < len(names):
+                msg = "expected two different attributes or more in each crossing; name them, such as sex,age"
+                raise ValueError(msg)
+        return chosen
 
     @property
     def tools(self) -> tuple[Tool, ...]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,21 @@ import pandas as pd
 
 from equivox.datasets.cohort import AttributeConfig
 from equivox.definitions import METRICS
-from equivox.metrics.fairness.equity import spread
-from equivox.metrics.fairness.groups import Grouping, cross, one_group_per_patient
+from equivox.metrics.fairness.groups import Grouping, one_group_per_patient
 from equivox.metrics.fairness.verdict import verdict
 from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
 from equivox.metrics.statistics.patient_means import case_values, patient_values
 from equivox.metrics.statistics.permutation import Blocks, ContrastFamily, contrast_family, patients_needed
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
+from equivox.pipelines.evaluation.fairness_tables import (
+    adjusted_differences,
+    case_mix_sentence,
+    crossings,
+    presence_by_class,
+    primary_spread,
+    spread_by_metric,
+    with_shrunk_means,
+)
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.reports.numbers import decimals, interval, number, unit_text
 
@@ -59,7 +66,6 @@ def build_table(
         seed=options.seed,
         confidence=options.confidence,
     )
-    crossed = [cross(groupings[a], groupings[b]) for a, b in combinations(groupings, 2)]
     return {
         "role": role,
         "headline": headline,
@@ -74,7 +80,8 @@ def build_table(
         ],
         "simulated": _simulated(primary.to_numpy(dtype=np.float64), membership, blocks, options) if headline else None,
         "intersections": [
-            {"name": grouping.name, "groups": _groups(rows, primary, grouping, options)} for grouping in crossed
+            {"name": grouping.name, "groups": _groups(rows, primary, grouping, options)}
+            for grouping in crossings(groupings, options)
         ],
     }
 
@@ -110,8 +117,9 @@ def group_rows(tables: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for table in tables:
         for attribute in table["attributes"]:
             contrasts = {contrast["group"]: contrast for contrast in attribute["contrasts"]}
+            adjusted = {one["group"]: one for one in attribute.get("adjusted", [])}
             for group in attribute["groups"]:
-                contrast = contrasts.get(group["name"], {})
+                contrast, remaining = contrasts.get(group["name"], {}), adjusted.get(group["name"], {})
                 flat.append(
                     _flat_group(table["role"], attribute["name"], "group", group)
                     | {
@@ -121,6 +129,10 @@ def group_rows(tables: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                         "difference_high": contrast.get("high"),
                         "p_adjusted": contrast.get("p_adjusted"),
                         "detectable_gap": contrast.get("detectable_gap"),
+                        "difference_adjusted": remaining.get("adjusted"),
+                        "difference_adjusted_low": remaining.get("low"),
+                        "difference_adjusted_high": remaining.get("high"),
+                        "adjusted_for": ", ".join(remaining.get("covariates", ())) or None,
                     }
                 )
         for crossing in table["intersections"]:
@@ -135,11 +147,15 @@ _GROUP_COLUMNS = [
     *("missed", "failure_rate", "small"),
     *("difference", "difference_low", "difference_high", "p_adjusted", "detectable_gap"),
     "raw_difference",
+    *("mean_shrunk", "shrinkage_weight"),
+    *("difference_adjusted", "difference_adjusted_low", "difference_adjusted_high", "adjusted_for"),
 ]
 
 
 def _flat_group(role: str, attribute: str, kind: str, group: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: value for key, value in group.items() if key in _GROUP_COLUMNS}
+    shrunk = group.get("shrunk") or {}
+    values |= {"mean_shrunk": shrunk.get("mean"), "shrinkage_weight": shrunk.get("weight")}
     return {"role": role, "attribute": attribute, "kind": kind, "group": group["name"]} | values
 
 
@@ -302,7 +318,10 @@ def _attribute(
         if volume is not None:
             written["volume_difference"] = volume | {"unit": units["volume_error"]}
             written["sentence"] += _volume_sentence(volume, units["volume_error"])
-    apart = spread(values, grouping.groups, draws=options.permutation_draws, seed=options.seed) if len(values) else None
+    adjusted = adjusted_differences(rows, primary, grouping, options)
+    if answer.answer == "difference":
+        written["sentence"] += case_mix_sentence(adjusted, answer.group)
+    by_metric = spread_by_metric(rows, primary.index, grouping, units, options)
     return {
         "name": grouping.name,
         "kind": config.kind,
@@ -310,9 +329,10 @@ def _attribute(
         "groups": _groups(rows, primary, grouping, options),
         "verdict": {key: value for key, value in written.items() if key != "attribute"},
         "contrasts": [asdict(contrast) for contrast in contrasts],
-        "spread": None
-        if apart is None
-        else {name: asdict(measure) for name, measure in apart.measures.items()} | {"worst_group": apart.worst_group},
+        "adjusted": adjusted,
+        "spread": primary_spread(by_metric, options),
+        "spread_by_metric": by_metric,
+        "presence_parity": presence_by_class(rows, grouping.name, options),
     }
 
 
@@ -375,4 +395,4 @@ def _groups(
                 "small": len(part) < options.minimum_group,
             }
         )
-    return result
+    return with_shrunk_means(result, primary.to_numpy(dtype=np.float64), grouping)
