@@ -106,7 +106,7 @@ def _probe(chromium, folder: Path, report: str, width: int, probes: str = "") ->
     page.write_text(
         PROBE.replace("WIDTH", str(width)).replace("PROBES", probes).replace("REPORT", text), encoding="utf-8"
     )
-    dom = chromium(page, "--virtual-time-budget=15000", "--window-size=1400,1000", "--dump-dom")
+    dom = chromium(page, "--virtual-time-budget=60000", "--window-size=1400,1000", "--dump-dom")
     found = re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)
     assert found, "the probe did not finish"
     return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))

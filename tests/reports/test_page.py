@@ -440,3 +440,12 @@ def test_group_names_keep_their_minus_in_a_sentence(make) -> None:
     verdict = example.summary["tables"][0]["attributes"][0]["verdict"]
     verdict["sentence"] = "Evidence of a difference: '-5' scores lower than 'x -3' (-0.08 to -0.01)."
     assert "'-5' scores lower than 'x -3' (−0.08 to −0.01)." in _render(example).text
+
+
+def test_a_comparison_within_sites_says_so(make) -> None:
+    example = make()
+    attribute = example.summary["tables"][0]["attributes"][0]
+    for contrast in attribute["contrasts"]:
+        contrast["within"] = "site <A>"
+    text = render_report(example.summary, example.cases, [])
+    assert "Difference to the rest within site &lt;A&gt;" in text

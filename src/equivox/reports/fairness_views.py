@@ -113,7 +113,8 @@ def _beside(attribute: Mapping[str, Any], settings: Mapping[str, Any]) -> list[B
         places = decimals(kind, group["mean"], group.get("low"), group.get("high"))
         one, contrast = adjusted.get(group["name"], {}), contrasts.get(group["name"], {})
         # As in the forest plot, a group that is not judged has no difference.
-        raw = contrast.get("difference")
+        # A difference within sites is itself adjusted for them: the raw one stands beside it.
+        raw = contrast.get("raw_difference") if contrast.get("within") else contrast.get("difference")
         digits = decimals(kind, raw, contrast.get("low"), contrast.get("high"))
         rows.append(
             BesideRow(

@@ -97,7 +97,9 @@ def _attribute(attribute: Mapping[str, Any], settings: Mapping[str, Any]) -> Ite
     yield f"**{words}.** {escape_markdown(rest[:1].upper() + rest[1:])}"
     yield ""
     heads = ("Group", "Patients", f"Mean {metric_text(settings['primary_endpoint']).label}", "Median", "Worst decile")
-    yield from _table_head((*heads, "Missed structures", "Difference to the rest", "Adjusted p"), "lrrrrrrr")
+    within = next((str(one["within"]) for one in attribute["contrasts"] if one.get("within")), "")
+    difference = f"Difference to the rest within {escape_markdown(within)}" if within else "Difference to the rest"
+    yield from _table_head((*heads, "Missed structures", difference, "Adjusted p"), "lrrrrrrr")
     contrasts = {one["group"]: one for one in attribute["contrasts"]}
     for group in attribute["groups"]:
         yield _row([*_group(group), number(group.get("missed"), 0), *_contrast(contrasts.get(group["name"]))])

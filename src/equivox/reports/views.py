@@ -80,6 +80,7 @@ class AttributeView:
     """An attribute: its verdict, its groups and its plots."""
 
     name: str
+    within: str
     anchor: str
     answer: str
     words: str
@@ -345,6 +346,7 @@ def _attribute_view(
     worst = attribute["spread"].get("worst_group") if attribute.get("spread") else None
     return AttributeView(
         name=attribute["name"],
+        within=next((str(one["within"]) for one in attribute["contrasts"] if one.get("within")), ""),
         anchor=f"{table['role']}-{place}",
         answer=verdict["answer"],
         words=words,
