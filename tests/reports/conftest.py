@@ -1,5 +1,7 @@
 """A made-up evaluation with all that a summary can hold, to render reports from."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -439,3 +441,53 @@ def overlay() -> Callable[..., OverlayCase]:
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     return tmp_path / "report.html"
+
+
+# A page around the report, of its own origin, so that it can look inside: the report is its `srcdoc`.
+PROBE = """<!doctype html><meta charset="utf-8"><body><script>
+const text = REPORT;
+const result = {};
+const frame = document.createElement("iframe");
+frame.style.cssText = "border:0;width:WIDTHpx;height:900px";
+const key = (name) => new frame.contentWindow.KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true });
+frame.onload = async () => {
+  const inner = frame.contentDocument;
+  const one = (what) => inner.querySelector(what);
+  const all = (what) => Array.from(inner.querySelectorAll(what));
+  try {
+    result.ready = inner.body.dataset.ready || null;
+    result.width = inner.documentElement.clientWidth;
+    result.scroll = inner.documentElement.scrollWidth;
+    const right = (node) => node.getBoundingClientRect().right;
+    const beyond = (node) => right(node) > result.width + 1 && !node.closest(".wide, .hidden, svg");
+    result.beyond = all("body *").filter(beyond).map((node) => node.outerHTML.slice(0, 120)).slice(0, 5);
+    PROBES
+  } catch (error) { result.failed = String(error); }
+  result.error = inner.body.dataset.error || null;
+  const told = document.createElement("pre");
+  told.id = "told";
+  told.textContent = JSON.stringify(result);
+  document.body.append(told);
+};
+frame.srcdoc = text;
+document.body.append(frame);
+</script>"""
+
+
+@pytest.fixture(scope="session")
+def probe(chromium: Callable[..., str]) -> Callable[..., dict[str, Any]]:
+    """Open a page in a frame of a given width, run lines of script in it, and return what they left in `result`."""
+
+    def run(folder: Path, report: str, width: int, probes: str = "") -> dict[str, Any]:
+        text = json.dumps(report).replace("<", "\\u003c")
+        page = folder / "probe.html"
+        page.write_text(
+            PROBE.replace("WIDTH", str(width)).replace("PROBES", probes).replace("REPORT", text), encoding="utf-8"
+        )
+        dom = chromium(page, "--virtual-time-budget=60000", "--window-size=1400,1000", "--dump-dom")
+        found = re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)
+        assert found, "the probe did not finish"
+        told: dict[str, Any] = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+        return told
+
+    return run

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,36 +10,6 @@ from PIL import Image
 from equivox.reports.page import render_report
 
 pytestmark = pytest.mark.browser
-
-# A page around the report, of its own origin, so that it can look inside: the report is its `srcdoc`.
-PROBE = """<!doctype html><meta charset="utf-8"><body><script>
-const text = REPORT;
-const result = {};
-const frame = document.createElement("iframe");
-frame.style.cssText = "border:0;width:WIDTHpx;height:900px";
-const key = (name) => new frame.contentWindow.KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true });
-frame.onload = async () => {
-  const inner = frame.contentDocument;
-  const one = (what) => inner.querySelector(what);
-  const all = (what) => Array.from(inner.querySelectorAll(what));
-  try {
-    result.ready = inner.body.dataset.ready || null;
-    result.width = inner.documentElement.clientWidth;
-    result.scroll = inner.documentElement.scrollWidth;
-    const right = (node) => node.getBoundingClientRect().right;
-    const beyond = (node) => right(node) > result.width + 1 && !node.closest(".wide, .hidden, svg");
-    result.beyond = all("body *").filter(beyond).map((node) => node.outerHTML.slice(0, 120)).slice(0, 5);
-    PROBES
-  } catch (error) { result.failed = String(error); }
-  result.error = inner.body.dataset.error || null;
-  const told = document.createElement("pre");
-  told.id = "told";
-  told.textContent = JSON.stringify(result);
-  document.body.append(told);
-};
-frame.srcdoc = text;
-document.body.append(frame);
-</script>"""
 
 ACTIONS = """
     const box = one(".dots-box");
@@ -100,18 +69,6 @@ def report(example) -> str:
     return render_report(example.summary, example.cases, example.overlays)
 
 
-def _probe(chromium, folder: Path, report: str, width: int, probes: str = "") -> dict:
-    text = json.dumps(report).replace("<", "\\u003c")
-    page = folder / "probe.html"
-    page.write_text(
-        PROBE.replace("WIDTH", str(width)).replace("PROBES", probes).replace("REPORT", text), encoding="utf-8"
-    )
-    dom = chromium(page, "--virtual-time-budget=60000", "--window-size=1400,1000", "--dump-dom")
-    found = re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)
-    assert found, "the probe did not finish"
-    return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-
-
 def test_page_opens_from_disk_and_its_script_runs_without_an_error(chromium, report, tmp_path) -> None:
     page = tmp_path / "report.html"
     page.write_text(report, encoding="utf-8")
@@ -122,14 +79,14 @@ def test_page_opens_from_disk_and_its_script_runs_without_an_error(chromium, rep
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_never_scrolls_sideways(chromium, report, tmp_path, width) -> None:
-    result = _probe(chromium, tmp_path, report, width)
+def test_page_never_scrolls_sideways(probe, report, tmp_path, width) -> None:
+    result = probe(tmp_path, report, width)
     assert result["width"] == width
     assert result["scroll"] <= width, result["beyond"]
     assert result["beyond"] == []
 
 
-def test_page_with_long_and_hostile_names_runs_no_foreign_script_and_fits_a_phone(chromium, make, tmp_path) -> None:
+def test_page_with_long_and_hostile_names_runs_no_foreign_script_and_fits_a_phone(probe, make, tmp_path) -> None:
     attributes = {
         "<script>document.title='x'</script>": (("a" * 200, "<img src=x onerror=alert(1)>"), (0.5, 0.4), "difference")
     }
@@ -140,14 +97,14 @@ def test_page_with_long_and_hostile_names_runs_no_foreign_script_and_fits_a_phon
         attributes=attributes,
         case_names=lambda number: f"</script><script>document.body.dataset.error='owned'</script>{'y' * 120}{number}",
     )
-    result = _probe(chromium, tmp_path, render_report(example.summary, example.cases, example.overlays), 390)
+    result = probe(tmp_path, render_report(example.summary, example.cases, example.overlays), 390)
     assert result["ready"] == "1"
     assert result["error"] is None
     assert result["scroll"] <= 390, result["beyond"]
 
 
-def test_everything_that_can_be_pressed_works(chromium, report, example, tmp_path) -> None:
-    result = _probe(chromium, tmp_path, report, 1280, ACTIONS)
+def test_everything_that_can_be_pressed_works(probe, report, example, tmp_path) -> None:
+    result = probe(tmp_path, report, 1280, ACTIONS)
     assert "failed" not in result, result.get("failed")
     assert result["error"] is None
     first, second = result["tips"]

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from equivox import __version__
-from equivox.cli import cohort, demo, doctor, evaluate, measure, plan, predict, preprocess, train
+from equivox.cli import cohort, compare, demo, doctor, evaluate, measure, plan, predict, preprocess, train
 from equivox.errors import InputError, is_out_of_memory, one_line
 from equivox.progress import console
 
@@ -73,8 +73,10 @@ app = typer.Typer(
     epilog="For research, not for clinical use.",
 )
 app.add_typer(cohort.app, name="cohort", help="Import, check, describe and split a cohort of scans.")
-for command in (plan.plan, preprocess.preprocess, train.train, predict.predict, evaluate.evaluate, measure.measure):
+for command in (plan.plan, preprocess.preprocess, train.train, predict.predict, evaluate.evaluate):
     app.command()(command)
+app.command()(compare.compare)
+app.command()(measure.measure)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 
