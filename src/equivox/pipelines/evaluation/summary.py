@@ -16,6 +16,7 @@ from equivox.metrics.fairness.groups import one_group_per_patient
 from equivox.pipelines.evaluation.cases import CaseResult
 from equivox.pipelines.evaluation.methods import describe_methods
 from equivox.pipelines.evaluation.options import EvaluateOptions
+from equivox.pipelines.evaluation.schema import SCHEMA_VERSION
 from equivox.pipelines.evaluation.sources import EvaluationSource
 
 
@@ -41,7 +42,7 @@ def summarise(
     settings["empty_policy"] = settings.pop("empty")
     settings |= {"distance_unit": units["hd95"], "volume_unit": units["volume_error"]}
     summary = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "equivox_version": __version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cohort": {
