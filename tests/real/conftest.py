@@ -1,6 +1,8 @@
 """Where the real scans are."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"EQUIVOX_TEST_DATA names {folder}, which is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def opens(chromium: Callable[..., str]) -> Callable[[Path], None]:
+    """Check that a page opens in a real browser and that its script runs to its end without an error."""
+
+    def check(page: Path) -> None:
+        dom = chromium(page, "--virtual-time-budget=20000", "--dump-dom")
+        body = re.search(r"<body[^>]*>", dom)
+        assert body is not None
+        assert 'data-ready="1"' in body[0]
+        assert "data-error" not in body[0]
+
+    return check

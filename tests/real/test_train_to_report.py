@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -95,6 +96,12 @@ def test_the_report_of_nominal_voxel_sizes_names_no_millimetre(gliomas: Path) ->
     # The audit was not told that voxel sizes are nominal.
     assert re.search(r"\bmm\b", shown["audit"])
     assert all("site_code" in text for text in shown.values())
+
+
+@pytest.mark.browser
+def test_the_gliomas_reports_open(gliomas: Path, opens: Callable[[Path], None]) -> None:
+    for folder in ("evaluation", "audit"):
+        opens(gliomas / folder / "report.html")
 
 
 def shown_text(page: Path) -> str:

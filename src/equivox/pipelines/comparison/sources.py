@@ -12,12 +12,10 @@ import pandas as pd
 from equivox.datasets.text_table import read_text_table
 from equivox.definitions import METRICS
 from equivox.errors import InputError
+from equivox.pipelines.evaluation.schema import SCHEMA_VERSION
 from equivox.pipelines.evaluation.tables import GROUP_PREFIX
 
 CASES, SUMMARY = "cases.csv", "summary.json"
-
-SCHEMA_VERSION = 1
-"""Of the summaries that are understood."""
 
 _COLUMNS = ("case_id", "patient_id", "role", "class", "outcome", "reference_voxels")
 
