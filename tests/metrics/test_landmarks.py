@@ -23,6 +23,12 @@ def test_distances_by_hand() -> None:
     assert (scores.matched, scores.missed, scores.extra, scores.absent) == (3, 0, 0, 0)
 
 
+def test_a_distance_equal_to_the_radius_in_decimals_is_a_success() -> None:
+    # 4.4 - 2.4 is 2.0000000000000004 in binary numbers.
+    scores = landmark_errors(np.array([[2.4, 0.0]]), np.array([[4.4, 0.0]]), radii_mm=(1.999, 2.0))
+    assert scores.success_rates == {1.999: 0.0, 2.0: 1.0}
+
+
 def test_missing_points_are_counted_and_a_missed_one_fails_at_every_radius() -> None:
     truth = np.array([[0.0, 0.0, 0.0], [5.0, 5.0, 5.0], NOWHERE, NOWHERE])
     guess = np.array([[0.0, 0.0, 1.0], NOWHERE, [1.0, 1.0, 1.0], NOWHERE])
