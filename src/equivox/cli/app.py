@@ -11,7 +11,19 @@ import typer
 from typer.core import TyperGroup
 
 from equivox import __version__
-from equivox.cli import cohort, compare, demo, doctor, evaluate, measure, plan, predict, preprocess, train
+from equivox.cli import (
+    cohort,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    evaluate_landmarks,
+    measure,
+    plan,
+    predict,
+    preprocess,
+    train,
+)
 from equivox.errors import InputError, is_out_of_memory, one_line
 from equivox.progress import console
 
@@ -75,6 +87,7 @@ app = typer.Typer(
 app.add_typer(cohort.app, name="cohort", help="Import, check, describe and split a cohort of scans.")
 for command in (plan.plan, preprocess.preprocess, train.train, predict.predict, evaluate.evaluate):
     app.command()(command)
+app.command()(evaluate_landmarks.evaluate_landmarks)
 app.command()(compare.compare)
 app.command()(measure.measure)
 app.command()(demo.demo)
