@@ -12,7 +12,7 @@ from equivox.cli.app import app
 from equivox.errors import InputError
 from equivox.pipelines.evaluate_landmarks import LandmarkEvaluation, evaluate_landmarks
 from equivox.pipelines.landmark_evaluation.options import LandmarkOptions
-from equivox.reports.landmark_page import attribute_sentence
+from equivox.reports.landmark_words import attribute_sentence
 
 FEW = {"bootstrap_draws": 199, "permutation_draws": 199}
 

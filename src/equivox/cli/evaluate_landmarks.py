@@ -100,7 +100,7 @@ def evaluate_landmarks(
 
 
 def _show(found: "LandmarkEvaluation") -> None:
-    from equivox.reports.landmark_page import attribute_sentence, landmark_table, overall_table
+    from equivox.reports.landmark_words import attribute_sentence, landmark_table, overall_table
 
     summary = found.summary
     cohort = summary["cohort"]

@@ -1,7 +1,7 @@
 """The page of `equivox evaluate-landmarks`: errors and success overall, by landmark and by group."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,15 +14,21 @@ from equivox.atomic import write_text
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
 from equivox.reports.error_curve import error_curve_plot
+from equivox.reports.landmark_words import (
+    MOST_NAMED,
+    Record,
+    attribute_sentence,
+    error_estimate,
+    failure_words,
+    level_text,
+    methods,
+    share_estimate,
+)
 from equivox.reports.left_out import ledger
-from equivox.reports.numbers import MISSING, decimals, interval, number, p_value, signed
+from equivox.reports.numbers import MISSING, decimals, number, p_value
 from equivox.reports.views import Estimate, estimate
 
 _MOST_CASES: Final = 15
-# A sentence that named dozens of small groups would not be read; the table has them all.
-_MOST_NAMED: Final = 8
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -114,10 +120,10 @@ def render_landmarks(summary: Record, cases: pd.DataFrame) -> str:
         ],
         contents=contents,
         unit=unit,
-        level=_level(settings),
+        level=level_text(settings),
         minimum_group=settings["minimum_group"],
         radii=[f"{radius:g}" for radius in settings["radii"]],
-        failure_words=_failure_words(settings),
+        failure_words=failure_words(settings),
         margin=settings["margin"] and f"{settings['margin']:g} {unit}",
         overall=_error_row("all", overall, scales.mean, scales, settings),
         failed=f"{overall['failure_rate']['failed']:,} of {overall['failure_rate']['patients']:,} patients",
@@ -174,112 +180,6 @@ def _sizes(contrasts: Sequence[Record]) -> list[float]:
     return [abs(one[key]) for one in contrasts for key in ("difference", "low", "high") if one[key] is not None]
 
 
-def overall_table(summary: Record) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the overall numbers, as a terminal shows them."""
-    settings, overall = summary["settings"], summary["overall"]
-    unit, level = settings["unit"], _level(settings)
-    rows = []
-    for key, prefix, words in (
-        ("mean", "", "Mean error"),
-        ("median", "median_", "Median error"),
-        ("worst_decile", "worst_decile_", "Worst decile of errors"),
-    ):
-        one = _distance(overall, key, prefix)
-        over = f"{overall['patients_measured']:,} of {overall['patients']:,} patients"
-        rows.append([f"{words} ({unit})", one.text, one.interval or MISSING, over])
-    for success in overall["success"]:
-        one = _fraction(success)
-        rows.append([f"Within {success['radius']:g} {unit}", one.text, one.interval or MISSING, "all patients"])
-    one, failure = _fraction(overall["failure_rate"]), overall["failure_rate"]
-    over = f"{failure['failed']:,} of {failure['patients']:,} patients"
-    rows.append(["Failure rate", one.text, one.interval or MISSING, over])
-    share = overall["missed"] / overall["landmarks"]
-    over = f"{overall['missed']:,} of {overall['landmarks']:,} landmarks"
-    rows.append(["Missed landmarks", number(share, 2 if share >= 0.1 or not share else 3), MISSING, over])
-    return ["Measure", "Value", f"{level} interval", "Over"], rows
-
-
-def landmark_table(summary: Record) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the landmarks, as a terminal shows them."""
-    settings = summary["settings"]
-    unit = settings["unit"]
-    heads = ["Landmark", "Cases", "Missed", f"Mean error ({unit})", f"{_level(settings)} interval", "Median"]
-    heads.append(f"Within {settings['radii'][0]:g} {unit}")
-    rows = []
-    for one in summary["landmarks"]:
-        mean = _distance(one, "mean", "")
-        cells = [one["name"], number(one["landmarks"], 0), number(one["missed"], 0), mean.text]
-        rows.append([*cells, mean.interval or MISSING, _distance(one, "median", "").text])
-        rows[-1].append(_fraction(one["success"][0]).text)
-    return heads, rows
-
-
-def attribute_sentence(attribute: Record, summary: Record) -> str:
-    """Return what the comparison of an attribute's groups says, in words."""
-    settings = summary["settings"]
-    groups = attribute["groups"]
-    compared = [group for group in groups if group["difference"]]
-    small = [group for group in groups if group["small"]]
-    minimum = f"fewer than {settings['minimum_group']} patients with a landmark found"
-    if len(groups) < 2:
-        return f"Not compared: {'only one group has patients' if groups else 'no group of a patient is known'}."
-    if not compared:
-        return f"Not compared: {minimum} in {_named(small or groups)}."
-    # Of two groups, each of which is the other's rest, the one with the larger error.
-    first = min(compared, key=lambda group: (group["difference"]["p_adjusted"], -group["difference"]["difference"]))
-    found = first["difference"]["p_adjusted"] < 1 - settings["confidence"] - 1e-12
-    sentence = _error_words(first, settings, found=found) + _success_words(first, settings)
-    if settings["margin"] is not None:
-        inside = all(group["difference"]["inside_margin"] for group in compared)
-        words = "The interval of every compared group lies" if inside else "Not every group's interval lies"
-        sentence += f" {words} inside ±{settings['margin']:g} {settings['unit']}."
-    if small:
-        sentence += f" Not compared, with {minimum}: {_named(small)}."
-    return sentence
-
-
-def _error_words(group: Record, settings: Record, *, found: bool) -> str:
-    contrast, unit = group["difference"], settings["unit"]
-    low, high = contrast["low"], contrast["high"]
-    places = decimals("distance", contrast["difference"], low, high)
-    size = number(abs(contrast["difference"]), places)
-    name = f"the mean error of '{group['name']}'"
-    if float(size.replace(",", "")):
-        direction = "larger" if contrast["difference"] >= 0 else "smaller"
-        name += f" is {size} {unit} {direction} than that of the rest"
-    else:
-        name += f" and that of the rest differ by {size} {unit}"
-    p = p_value(contrast["p_adjusted"])
-    words = (
-        f"{name} (simultaneous {_level(settings)} interval {interval(low, high, places, sign=True)} {unit}, "
-        f"adjusted p {p if p.startswith('<') else f'= {p}'})"
-    )
-    if found:
-        return f"Exploratory: {words}."
-    gap = number(contrast["detectable_gap"], places)
-    return f"No evidence of a difference (exploratory): {words}; the smallest gap we could have seen is {gap} {unit}."
-
-
-def _success_words(group: Record, settings: Record) -> str:
-    contrast = group["success_difference"]
-    if contrast is None:
-        return ""
-    low, high = contrast["low"], contrast["high"]
-    places = decimals("fraction", contrast["difference"], low, high)
-    p = p_value(contrast["p_adjusted"])
-    return (
-        f" Its share of landmarks within {settings['radii'][0]:g} {settings['unit']}, where missed ones count, differs "
-        f"by {signed(contrast['difference'], places)} ({interval(low, high, places, sign=True)}, adjusted p "
-        f"{p if p.startswith('<') else f'= {p}'})."
-    )
-
-
-def _named(groups: Sequence[Record]) -> str:
-    named = [f"'{group['name']}' ({group['patients_measured']})" for group in groups[:_MOST_NAMED]]
-    more = f" and {len(groups) - len(named)} more groups" if len(groups) > len(named) else ""
-    return ", ".join(named) + more
-
-
 def _attribute_view(attribute: Record, summary: Record, scales: LandmarkScales) -> AttributeView:
     unknown = attribute["unknown_patients"]
     rows = [
@@ -299,7 +199,7 @@ def _error_row(
     *,
     style: int | None = None,
 ) -> ErrorRow:
-    mean = _distance(record, "mean", "")
+    mean = error_estimate(record, "mean", "")
     words = f"{name}: mean error {mean.text} {settings['unit']}, interval {mean.interval or 'none'}"
     difference, success = record.get("difference"), record.get("success_difference")
     gap = _contrast("distance", difference)
@@ -315,13 +215,13 @@ def _error_row(
         missed=record["missed"],
         mean=mean,
         mark=plots.interval_mark(axis, record["mean"], record["low"], record["high"], words),
-        median=_distance(record, "median", "median_"),
-        worst_decile=_distance(record, "worst_decile", "worst_decile_"),
-        success=[_fraction(one) for one in record["success"]],
+        median=error_estimate(record, "median", "median_"),
+        worst_decile=error_estimate(record, "worst_decile", "worst_decile_"),
+        success=[share_estimate(one) for one in record["success"]],
         pooled=[
             estimate("fraction", one["pooled"], one["pooled_low"], one["pooled_high"]) for one in record["success"]
         ],
-        failure_rate=_fraction(record["failure_rate"]) if "failure_rate" in record else None,
+        failure_rate=share_estimate(record["failure_rate"]) if "failure_rate" in record else None,
         difference=gap,
         difference_mark=_contrast_mark(scales.difference, name, difference, gap),
         p_adjusted=p_value(difference and difference["p_adjusted"]),
@@ -346,26 +246,6 @@ def _contrast_mark(axis: plots.Axis, name: str, contrast: Record | None, shown: 
         return Markup()
     words = f"{name}: difference to the rest {shown.text}, simultaneous interval {shown.interval or 'none'}"
     return plots.interval_mark(axis, contrast["difference"], contrast["low"], contrast["high"], words)
-
-
-def _distance(record: Record, key: str, prefix: str) -> Estimate:
-    """Write a distance; without an interval of its own it has the digits of the mean."""
-    low, high = record[f"{prefix}low"], record[f"{prefix}high"]
-    if low is None:
-        return estimate("distance", record[key], places=decimals("distance", record["mean"]))
-    return estimate("distance", record[key], low, high)
-
-
-def _fraction(record: Record) -> Estimate:
-    return estimate("fraction", record["value"], record["low"], record["high"])
-
-
-def _level(settings: Record) -> str:
-    return f"{100 * settings['confidence']:g} %"
-
-
-def _failure_words(settings: Record) -> str:
-    return f"no more than half of the landmarks within {settings['failure_radius']:g} {settings['unit']}"
 
 
 def _case_heads(summary: Record) -> list[str]:
@@ -405,64 +285,11 @@ def _further(summary: Record) -> Iterator[tuple[str, str]]:
     )
     yield "Patients without an error", f"{unmeasured:,}: nothing of theirs was found, so they are in no mean error"
     extra = [f"{one['landmark']} in {one['case_id']}" for one in left["extra_landmarks"]]
-    shown = ": " + ", ".join(extra[:_MOST_NAMED]) + (" and more" if len(extra) > _MOST_NAMED else "") if extra else ""
+    shown = ": " + ", ".join(extra[:MOST_NAMED]) + (" and more" if len(extra) > MOST_NAMED else "") if extra else ""
     yield "Extra landmarks", f"{len(extra):,} that the reference of the case does not have{shown}"
     yield "Absent landmarks", f"{left['absent']:,} that neither table has; they count nowhere"
     without = left["without_landmark"]
     if without:
-        yield "Cases without a landmark in the reference", ", ".join(without[:_MOST_NAMED])
+        yield "Cases without a landmark in the reference", ", ".join(without[:MOST_NAMED])
     for note in summary["notes"]:
         yield "Note", note
-
-
-def methods(summary: Record) -> list[tuple[str, str]]:
-    """Return how the numbers were made, as pairs of a head and sentences."""
-    settings = summary["settings"]
-    unit, level = settings["unit"], _level(settings)
-    return [
-        (
-            "Error",
-            f"The Euclidean distance in {unit} between the predicted landmark and the true one of the same name (radial"
-            " error).",
-        ),
-        (
-            "Unit",
-            "The patient: the mean over the patient's cases of the mean error over the landmarks that were found "
-            "(mean radial error). Mean, median and worst decile (the 0.9 quantile) are over patients.",
-        ),
-        (
-            "Success",
-            "The share of the true landmarks that were found within a radius (success detection rate); a distance equal"
-            " to the radius is a success, a missed landmark is a failure. First as the mean over patients of the "
-            "patient's own share; beside it of all landmarks together, as published rates mostly are.",
-        ),
-        ("Failure", f"A patient fails with {_failure_words(settings)}; missed ones do not lie within it."),
-        (
-            "Intervals",
-            f"{level}. Mean: bootstrap-t over patients ({settings['bootstrap_draws']:,} resamples). Median and worst "
-            "decile: percentile bootstrap. Success: Wilson's for the number of independent trials with the variance "
-            "over patients. Failure rate: Wilson's. None with fewer than "
-            f"{settings['minimum_group']} patients.",
-        ),
-        (
-            "By group",
-            "Each group against the rest by permuting patients "
-            f"({settings['permutation_draws']:,} times) with a studentised maximum statistic over all groups of all "
-            "attributes, with simultaneous intervals: one family for mean errors, one for the success at the first "
-            "radius. Detectable gap: the smallest true difference that the same test would find with 80 % power. All "
-            "of it is exploratory.",
-        ),
-        (
-            "Reading",
-            "A mean error says nothing about missed landmarks: a tool that gives up where it is unsure looks better by "
-            "it. Read it beside the missed ones and the success rates. A large radial error and a systematic shift "
-            "cannot be told apart here.",
-        ),
-        ("Seed", str(settings["seed"])),
-        (
-            "References",
-            "Wang et al., A benchmark for comparison of dental radiography analysis algorithms, Med Image Anal 2016 "
-            "(mean radial error, success detection rate). Wilson, J Am Stat Assoc 1927. Efron and Tibshirani, An "
-            "Introduction to the Bootstrap, 1993. Westfall and Young, Resampling-Based Multiple Testing, 1993.",
-        ),
-    ]
