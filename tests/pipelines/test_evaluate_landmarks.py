@@ -146,7 +146,7 @@ def test_a_patient_whose_cases_contradict_one_another_has_no_group(small: Landma
     assert sex["unknown_patients"] == 1
     assert small.summary["left_out"]["conflicting_groups"] == {"sex": ["p"]}
     assert attribute_sentence(sex, small.summary) == (
-        "Not compared: fewer than 10 patients with a landmark found in 'F' (0), 'M' (1)."
+        "Mean errors are not compared: fewer than 10 patients with a landmark found in 'F' (0), 'M' (1)."
     )
 
 
@@ -197,6 +197,8 @@ def test_a_group_whose_landmarks_are_lost_does_not_look_better(tmp_path: Path) -
     assert men["success_difference"]["difference"] == pytest.approx(-12 / 26)
     assert men["success_difference"]["p_adjusted"] < 0.05
     assert (women["failure_rate"]["failed"], men["failure_rate"]["failed"]) == (0, 12)
+    sentence = attribute_sentence(found.summary["attributes"][0], found.summary)
+    assert "between 'M' and the rest: by −0.46" in sentence
 
 
 def test_without_a_margin_nothing_is_said_of_one(tmp_path: Path) -> None:
@@ -314,7 +316,7 @@ def test_the_command_prints_the_numbers_and_ends_well(tmp_path: Path) -> None:
     assert "3 patients, 4 cases" in done.stdout
     assert re.search(r"Missed landmarks +0\.43 +– +3 of 7 landmarks", done.stdout)
     assert "all landmarks missed: 1" in done.stdout
-    assert "sex: Not compared" in done.stdout
+    assert "sex: Mean errors are not compared" in done.stdout
     assert f"Report: {tmp_path / 'out' / 'report.html'}" in done.stdout
     again = CliRunner().invoke(app, [*command, "--overwrite", "--json"])
     assert json.loads(again.stdout)["overall"]["mean"] == 1.5

@@ -38,6 +38,7 @@ class ErrorRow:
     name: str
     key: Markup
     small: bool
+    few: bool
     patients: int
     measured: int
     landmarks: int
@@ -136,14 +137,14 @@ def render_landmarks(summary: Record, cases: pd.DataFrame) -> str:
         success_axis=plots.axis_marks(scales.success, sign=True),
         table={
             "marks": {
-                "overall": scales.mean.percent(overall["mean"] or 0.0),
+                "overall": _line(scales.mean, overall),
                 "low": zero.percent(-margin),
                 "zero": zero.percent(0.0),
                 "high": zero.percent(margin),
             }
         },
         success_table={"marks": {"low": 50, "zero": scales.success.percent(0.0), "high": 50}},
-        landmark_table={"marks": {"overall": scales.landmark.percent(overall["mean"] or 0.0)}},
+        landmark_table={"marks": {"overall": _line(scales.landmark, overall)}},
         case_heads=_case_heads(summary),
         case_rows=list(_case_rows(cases, summary)),
         left_out=[item for item in ledger(summary["left_out"]) if item.label != "Repaired geometry"],
@@ -174,6 +175,11 @@ def landmark_scales(summary: Record) -> LandmarkScales:
 def _mean_axis(records: Sequence[Record]) -> plots.Axis:
     ends = [one[key] for one in records for key in ("mean", "low", "high") if one[key] is not None]
     return plots.nice_axis(min(ends, default=0.0), max(ends, default=1.0), ticks=4, floor=0.0)
+
+
+def _line(axis: plots.Axis, overall: Record) -> float:
+    """Return where the line of the overall mean stands, out of sight where there is none."""
+    return -1000.0 if overall["mean"] is None else axis.percent(overall["mean"])
 
 
 def _sizes(contrasts: Sequence[Record]) -> list[float]:
@@ -209,6 +215,7 @@ def _error_row(
         name=name,
         key=Markup() if style is None else plots.key(style),
         small=bool(record.get("small")),
+        few=record["patients"] < settings["minimum_group"],
         patients=record["patients"],
         measured=record["patients_measured"],
         landmarks=record["landmarks"],

@@ -57,27 +57,23 @@ def attribute_sentence(attribute: Record, summary: Record) -> str:
     """Return what the comparison of an attribute's groups says, in words."""
     settings = summary["settings"]
     groups = attribute["groups"]
+    if len(groups) < 2:
+        return f"Not compared: {'only one group has patients' if groups else 'no group of a patient is known'}."
     compared = [group for group in groups if group["difference"]]
     small = [group for group in groups if group["small"]]
     minimum = f"fewer than {settings['minimum_group']} patients with a landmark found"
-    if len(groups) < 2:
-        return f"Not compared: {'only one group has patients' if groups else 'no group of a patient is known'}."
-    if not compared:
-        return f"Not compared: {minimum} in {_named(small or groups)}."
+    if compared:
+        sentence = _error_words(compared, settings) + _margin_words(compared, settings)
+        if small:
+            sentence += f" Not compared, with {minimum}: {_named(small)}."
+    else:
+        sentence = f"Mean errors are not compared: {minimum} in {_named(small or groups)}."
+    return sentence + _success_words([group for group in groups if group["success_difference"]], settings)
+
+
+def _error_words(compared: Sequence[Record], settings: Record) -> str:
     # Of two groups, each of which is the other's rest, the one with the larger error.
-    first = min(compared, key=lambda group: (group["difference"]["p_adjusted"], -group["difference"]["difference"]))
-    found = first["difference"]["p_adjusted"] < 1 - settings["confidence"] - 1e-12
-    sentence = _error_words(first, settings, found=found) + _success_words(first, settings)
-    if settings["margin"] is not None:
-        inside = all(group["difference"]["inside_margin"] for group in compared)
-        words = "The interval of every compared group lies" if inside else "Not every group's interval lies"
-        sentence += f" {words} inside ±{settings['margin']:g} {settings['unit']}."
-    if small:
-        sentence += f" Not compared, with {minimum}: {_named(small)}."
-    return sentence
-
-
-def _error_words(group: Record, settings: Record, *, found: bool) -> str:
+    group = min(compared, key=lambda one: (one["difference"]["p_adjusted"], -one["difference"]["difference"]))
     contrast, unit = group["difference"], settings["unit"]
     low, high = contrast["low"], contrast["high"]
     places = decimals("distance", contrast["difference"], low, high)
@@ -88,29 +84,43 @@ def _error_words(group: Record, settings: Record, *, found: bool) -> str:
         name += f" is {size} {unit} {direction} than that of the rest"
     else:
         name += f" and that of the rest differ by {size} {unit}"
-    p = p_value(contrast["p_adjusted"])
     words = (
         f"{name} (simultaneous {level_text(settings)} interval {interval(low, high, places, sign=True)} {unit}, "
-        f"adjusted p {p if p.startswith('<') else f'= {p}'})"
+        f"{_p_words(contrast)})"
     )
-    if found:
+    if contrast["p_adjusted"] < 1 - settings["confidence"] - 1e-12:
         return f"Exploratory: {words}."
     gap = number(contrast["detectable_gap"], places)
     return f"No evidence of a difference (exploratory): {words}; the smallest gap we could have seen is {gap} {unit}."
 
 
-def _success_words(group: Record, settings: Record) -> str:
-    contrast = group["success_difference"]
-    if contrast is None:
+def _margin_words(compared: Sequence[Record], settings: Record) -> str:
+    if settings["margin"] is None:
         return ""
+    inside = all(group["difference"]["inside_margin"] for group in compared)
+    words = "The interval of every compared group lies" if inside else "Not every group's interval lies"
+    return f" {words} inside ±{settings['margin']:g} {settings['unit']}."
+
+
+def _success_words(compared: Sequence[Record], settings: Record) -> str:
+    if not compared:
+        return ""
+    group = min(
+        compared, key=lambda one: (one["success_difference"]["p_adjusted"], one["success_difference"]["difference"])
+    )
+    contrast = group["success_difference"]
     low, high = contrast["low"], contrast["high"]
     places = decimals("fraction", contrast["difference"], low, high)
-    p = p_value(contrast["p_adjusted"])
     return (
-        f" Its share of landmarks within {settings['radii'][0]:g} {settings['unit']}, where missed ones count, differs "
-        f"by {signed(contrast['difference'], places)} ({interval(low, high, places, sign=True)}, adjusted p "
-        f"{p if p.startswith('<') else f'= {p}'})."
+        f" The share of landmarks within {settings['radii'][0]:g} {settings['unit']}, where missed ones count, differs "
+        f"most between '{group['name']}' and the rest: by {signed(contrast['difference'], places)} "
+        f"({interval(low, high, places, sign=True)}, {_p_words(contrast)})."
     )
+
+
+def _p_words(contrast: Record) -> str:
+    p = p_value(contrast["p_adjusted"])
+    return f"adjusted p {p}" if p.startswith("<") else f"adjusted p = {p}"
 
 
 def _named(groups: Sequence[Record]) -> str:
