@@ -20,6 +20,12 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_run_at() -> Callable[..., Path]:
+    """Make one at a path, for the tests of a module to share: ``make_run_at(path, folds=(0, 1), ...)``."""
+    return _make_run
+
+
 def _make_run(
     path: Path,
     *,

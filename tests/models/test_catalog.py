@@ -1,5 +1,6 @@
 """What every network of the table keeps to."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from equivox.errors import InputError
-from equivox.models.catalog import MODELS, build_network
+from equivox.models.catalog import MODELS, bottleneck_name, build_network
 from equivox.models.weights import load_network_tensors, network_tensors
 
 
@@ -95,3 +96,19 @@ def test_weights_of_another_network_are_refused() -> None:
         load_network_tensors(build("unetpp", FLAT, features=(4, 4, 6, 6, 8, 6)), tensors, "w.safetensors")
     with pytest.raises(ValueError, match="other names"):
         load_network_tensors(build("plain_unet", FLAT), tensors, "w.safetensors")
+
+
+@pytest.mark.parametrize(("name", "size", "shape"), CASES)
+def test_the_bottleneck_gives_the_coarsest_features(name, size, shape) -> None:
+    network = build(name, size).eval()
+    seen = []
+    network.get_submodule(bottleneck_name(network)).register_forward_hook(lambda _m, _i, output: seen.append(output))
+    network(torch.zeros(1, 2, *shape))
+    strides = [math.prod(row[axis] for row in size.strides) for axis in range(len(shape))]
+    coarsest = tuple(side // stride for side, stride in zip(shape, strides, strict=True))
+    assert [tuple(features.shape) for features in seen] == [(1, size.features[-1], *coarsest)]
+
+
+def test_a_network_that_names_no_bottleneck_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a network that names its bottleneck, got Identity"):
+        bottleneck_name(nn.Identity())

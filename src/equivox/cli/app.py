@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from equivox import __version__
 from equivox.cli import (
+    audit,
     cohort,
     compare,
     demo,
@@ -90,6 +91,7 @@ for command in (plan.plan, preprocess.preprocess, train.train, predict.predict, 
 app.command()(evaluate_landmarks.evaluate_landmarks)
 app.command()(compare.compare)
 app.command()(measure.measure)
+app.command()(audit.audit)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -74,7 +74,7 @@ def predict(
         "overlap": overlap,
         "mirror": mirror,
         "bfloat16": bfloat16,
-        "folds": _numbers(folds),
+        "folds": fold_numbers(folds),
         "probabilities": probabilities,
         "entropy": entropy,
         "device": device,
@@ -103,7 +103,12 @@ def predict(
         raise typer.Exit(1 if any(result.our_fault for result in failed) else 2)
 
 
-def _numbers(text: str | None) -> tuple[int, ...] | None:
+def fold_numbers(text: str | None, option: str = "--folds") -> tuple[int, ...] | None:
+    """Return the numbers of a text such as ``0,2``, None without a text.
+
+    Raises:
+        InputError: If it is no such text.
+    """
     from equivox.errors import InputError
 
     if text is None:
@@ -111,7 +116,8 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        msg = f"--folds: expected numbers such as 0,2, got '{text}'; list trained folds"
+        what = "list trained folds" if option == "--folds" else "list whole numbers"
+        msg = f"{option}: expected numbers such as 0,2, got '{text}'; {what}"
         raise InputError(msg) from None
 
 

@@ -20,7 +20,8 @@ class ModelEntry:
         options: Class of the network's options, all with defaults.
         build: Called with ``(in_channels, num_classes, features, strides, options)``. The network's forward takes
             ``(batch, channels, *spatial)`` and returns a tuple of logits: the full-resolution ones first, then in
-            training those of deep supervision, which may be coarser.
+            training those of deep supervision, which may be coarser. Its attribute `bottleneck` names the module whose
+            output are the deepest features, ``(batch, features, *coarse)``.
         summary: What it is, in a few words, for the model card.
     """
 
@@ -78,3 +79,16 @@ def build_network(
     entry = model_entry(name)
     parsed = parse_options(entry.options, dict(options), "model.options")
     return entry.build(in_channels, num_classes, network.features, network.strides, parsed)
+
+
+def bottleneck_name(network: nn.Module) -> str:
+    """Return the name of the module whose output are a network's deepest features.
+
+    Raises:
+        ValueError: If the network names none.
+    """
+    name = getattr(network, "bottleneck", None)
+    if not isinstance(name, str):
+        msg = f"expected a network that names its bottleneck, got {type(network).__name__}; give it that attribute"
+        raise ValueError(msg)
+    return name

@@ -36,6 +36,9 @@ class PlainUNet(nn.Module):
         strides: Downsampling of each stage along the network's axes, the first all ones.
         options: The user's choices.
 
+    Attributes:
+        bottleneck: Name of the module whose output are the deepest features, those of the encoder's last stage.
+
     References:
         Isensee et al., "nnU-Net", Nature Methods 2021.
     """
@@ -50,6 +53,7 @@ class PlainUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.divisors = side_divisors(strides)
+        self.bottleneck = f"network.encoder.stages.{len(strides) - 1}"
         self.deep_supervision = options.deep_supervision
         two_dimensional = len(strides[0]) == 2
         self.network: Any = PlainConvUNet(

@@ -48,6 +48,9 @@ class UNetPlusPlus(nn.Module):
         strides: Downsampling of each stage along the network's axes, the first all ones.
         options: The user's choices.
 
+    Attributes:
+        bottleneck: Name of the module whose output are the deepest features, those of the coarsest level.
+
     References:
         Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018.
     """
@@ -65,6 +68,7 @@ class UNetPlusPlus(nn.Module):
         levels = [*strides[:LEVELS], *[(1,) * dimensions] * (LEVELS - len(strides))]
         widths = options.features or (*_extended(features), features[0])
         self.divisors = side_divisors(levels)
+        self.bottleneck = f"network.conv_{LEVELS - 1}_0"
         self.deep_supervision = options.deep_supervision
         self.network = BasicUNetPlusPlus(
             dimensions,

@@ -22,7 +22,12 @@ from equivox.hashing import file_sha256
 from equivox.options import Options
 from equivox.pipelines.prediction.folder import PredictionFolder, PredictionResult, Role, Status
 from equivox.pipelines.prediction.scans import Scan, find_scans, scan_of_channels
-from equivox.pipelines.prediction.sliding_window import ready_network, sliding_window_probabilities, window_count
+from equivox.pipelines.prediction.sliding_window import (
+    ready_network,
+    sliding_window_probabilities,
+    window_count,
+    working_device,
+)
 from equivox.pipelines.preprocess import STORE_NAME
 from equivox.pipelines.run_folder import COHORT, CONFIG, RunFolder
 from equivox.progress import progress_bar
@@ -167,7 +172,7 @@ class _Model:
     def __init__(self, run: RunFolder, options: PredictionOptions) -> None:
         self.run = run
         self.options = options
-        self.folds = _chosen_folds(run, options.folds)
+        self.folds = chosen_folds(run, options.folds)
         self.plan = run.network_plan
         self.classes = len(run.plan.classes) + 1
         self.channels = run.plan.preprocessing.image_channels
@@ -186,11 +191,7 @@ class _Model:
 
     def load(self, folds: Sequence[int]) -> None:
         """Read the networks of these folds."""
-        cuda = torch.cuda.is_available()
-        if self.options.device == "cuda" and not cuda:
-            msg = "--device cuda: expected a graphics card that torch can use, got none; leave the option out"
-            raise InputError(msg)
-        device = "cuda" if cuda and self.options.device != "cpu" else "cpu"
+        device = working_device(self.options.device)
         self.networks = {fold: ready_network(self.run.network(fold), self.plan, device) for fold in folds}
 
     def probabilities(self, folds: Sequence[int], prepared: PreparedCase, tell: Callable[[float], None]) -> Tensor:
@@ -208,7 +209,12 @@ class _Model:
         ).cpu()
 
 
-def _chosen_folds(run: RunFolder, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+def chosen_folds(run: RunFolder, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the trained folds that are to be used, in order; None takes all.
+
+    Raises:
+        InputError: If none is trained, or not all that are wanted.
+    """
     if not run.folds:
         msg = f"{run.path}: expected a trained fold, got none; finish 'equivox train' first (--resume goes on)"
         raise InputError(msg)

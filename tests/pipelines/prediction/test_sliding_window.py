@@ -239,3 +239,21 @@ def test_network_with_other_classes_is_named() -> None:
 def test_options_out_of_range_are_refused(options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         sliding_window_logits(voxelwise, scan((1, 4, 4, 4)), plan_3d((4, 4, 4)), num_classes=3, **options)
+
+
+@pytest.mark.parametrize("plan", [plan_3d((6, 8, 4)), plan_3d((32, 4, 4)), plan_2d((6, 8)), plan_2d((4, 16), 0)])
+def test_each_voxel_of_the_scan_has_one_share_and_padding_none(plan: NetworkPlan) -> None:
+    image = scan((2, 15, 9, 7))
+    total, voxels, calls = 0.0, 0.0, 0
+
+    def on_batch(batch: Tensor, shares: Tensor) -> None:
+        nonlocal total, voxels, calls
+        assert shares.shape == (len(batch), *batch.shape[2:])
+        total += float((batch * shares[:, None]).double().sum())
+        voxels += float(shares.double().sum())
+        calls += 1
+
+    sliding_window_logits(voxelwise, image, plan, num_classes=3, batch_size=2, on_batch=on_batch)
+    assert voxels == pytest.approx(15 * 9 * 7, rel=1e-5)
+    assert total == pytest.approx(float(image.astype(np.float64).sum()), rel=1e-4)
+    assert calls == window_count((15, 9, 7), plan, batch_size=2)

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from equivox.datasets.plan import NetworkPlan
+from equivox.errors import InputError
 from equivox.models.layout import with_channels_last
 
 _SIGMA_OF_PATCH = 1 / 8
 _MARGIN_OF_DEVICE_MEMORY = 2
 
 Network = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+OnBatch = Callable[[Tensor, Tensor], None]
 
 
 def sliding_window_logits(
@@ -32,6 +34,7 @@ def sliding_window_logits(
     batch_size: int = 1,
     bfloat16: bool = False,
     on_progress: Callable[[float], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Float[Tensor, "classes i j k"]:
     """Run a network over a prepared scan in overlapping patches and return the blended logits.
 
@@ -52,6 +55,9 @@ def sliding_window_logits(
         batch_size: Patches, or slices of a 2D network, that the network sees at once.
         bfloat16: Run the network under bfloat16 autocast: faster where the processor has it, less exact.
         on_progress: Called with the finished part of the work, in (0, 1].
+        on_batch: Called after each run of the network with what it saw, ``(batch, channels, *spatial)``, and the share
+            that each of these voxels has in the result, ``(batch, *spatial)``: over all patches the shares of a voxel
+            of the scan sum to one (in each mirror image), and padding has none.
 
     Returns:
         Float32, on the image's grid, on the network's device (on the CPU where the device has no room for it).
@@ -71,7 +77,7 @@ def sliding_window_logits(
             turned = scan.flip([axis + 1 for axis in flip]) if flip else scan
             tell = _part_of(on_progress, done, len(flips))
             with _autocast(device, enabled=bfloat16):
-                _accumulate(network, turned, logits, windows, batch_size, device, tell)
+                _accumulate(network, turned, logits, windows, batch_size, device, tell, on_batch)
             if len(flips) == 1:
                 return logits
             probabilities = softmax_(logits)
@@ -92,6 +98,19 @@ def ready_network(network: torch.nn.Module, plan: NetworkPlan, device: str) -> t
         device: As torch names it.
     """
     return with_channels_last(network.to(device), plan.dimensions).eval()
+
+
+def working_device(choice: str) -> str:
+    """Return the device that networks run on, from ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: If a graphics card is asked for and there is none.
+    """
+    cuda = torch.cuda.is_available()
+    if choice == "cuda" and not cuda:
+        msg = "--device cuda: expected a graphics card that torch can use, got none; leave the option out"
+        raise InputError(msg)
+    return "cuda" if cuda and choice != "cpu" else "cpu"
 
 
 def sliding_window_probabilities(
@@ -264,6 +283,7 @@ def _accumulate(
     batch_size: int,
     device: torch.device,
     tell: Callable[[float], None],
+    on_batch: OnBatch | None,
 ) -> None:
     """Add the weighted logits of every patch to `logits`."""
     if windows.slice_axis is None:
@@ -289,6 +309,8 @@ def _accumulate(
             raise ValueError(msg)
         for job, part in zip(chosen, torch.split(scores, [len(patch) for patch in patches]), strict=True):
             _add(sums, part, windows, *job)
+        if on_batch is not None:
+            on_batch(batch, torch.cat([_shares(windows, *job) for job in chosen]).to(device))
         tell(min(1.0, (first + group) / len(jobs)))
 
 
@@ -305,10 +327,22 @@ def _patch(inputs: Tensor, windows: _Windows, place: tuple[int, ...], first: int
 
 def _add(sums: Tensor, part: Tensor, windows: _Windows, place: tuple[int, ...], first: int, last: int) -> None:
     inner = (slice(axis.padding[0], axis.padding[0] + axis.length) for axis in windows.along)
-    weight = torch.ones((), device=sums.device)
-    for axis, number in zip(windows.along, place, strict=True):
-        weight = weight[..., None] * axis.weights[number].to(sums.device)
+    weight = _weight(windows, place, sums.device)
     sums[_region(windows, place, first, last)].addcmul_(part[(slice(None), slice(None), *inner)], weight)
+
+
+def _weight(windows: _Windows, place: tuple[int, ...], device: torch.device) -> Tensor:
+    weight = torch.ones((), device=device)
+    for axis, number in zip(windows.along, place, strict=True):
+        weight = weight[..., None] * axis.weights[number].to(device)
+    return weight
+
+
+def _shares(windows: _Windows, place: tuple[int, ...], first: int, last: int) -> Tensor:
+    """Return what a job's voxels count in the result, one map a row of its batch, 0 in the padding."""
+    weight = _weight(windows, place, torch.device("cpu"))
+    padding = [side for axis in reversed(windows.along) for side in axis.padding]
+    return functional.pad(weight, padding).expand(last - first, *(axis.patch for axis in windows.along))
 
 
 def _check(plan: NetworkPlan, overlap: float, mirror_axes: Sequence[int], batch_size: int) -> None:
