@@ -409,7 +409,9 @@ def methods(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "Other sites",
-            "Fitted to all sites but one and scored within that one, mean over sites; only where a site is declared.",
+            "Fitted to all sites but one and scored within that one, mean over sites weighted by patients; only "
+            "where a site is declared, there are 20 patients of other sites, and the site has 5 patients of two "
+            "groups or more.",
         ),
         (
             "Erasure",

@@ -117,4 +117,4 @@ def _models(
         return
     groups = sorted(set(map(str, labels)))
     for group in groups[1:] if len(groups) == 2 else groups:
-        yield balanced_logistic(values, np.array([label == group for label in labels]), _STRENGTH)[:-1]
+        yield balanced_logistic(values, np.array([label == group for label in labels]), (_STRENGTH,))[0, :-1]

@@ -500,8 +500,9 @@ def _predict(
     if train.shape[1] > most:
         axes = principal_axes(train, most)
         train, test = train @ axes.T, test @ axes.T
-    fit = _ridge if how.kind == "number" else _one_against_rest
-    return np.stack([fit(train, truth, test, strength) for strength in strengths])
+    if how.kind == "groups":
+        return _one_against_rest(train, truth, test, strengths)
+    return np.stack([_ridge(train, truth, test, strength) for strength in strengths])
 
 
 def principal_axes(vectors: Float[np.ndarray, "patients dims"], count: int) -> Float[np.ndarray, "count dims"]:
@@ -529,14 +530,15 @@ def _one_against_rest(
     train: Float[np.ndarray, "patients dims"],
     truth: Float[np.ndarray, " patients"],
     test: Float[np.ndarray, "others dims"],
-    strength: float,
-) -> Float[np.ndarray, "others groups"]:
+    strengths: Sequence[float],
+) -> Float[np.ndarray, "strengths others groups"]:
     groups = np.unique(truth)
-    told = [
-        balanced_logistic(train, truth == group, strength) for group in (groups[1:] if len(groups) == 2 else groups)
-    ]
-    scores = np.stack([0.5 + 0.5 * np.tanh(0.5 * (test @ one[:-1] + one[-1])) for one in told], axis=1)
-    return np.hstack([1 - scores, scores]) if len(groups) == 2 else scores
+    found = []
+    for group in groups[1:] if len(groups) == 2 else groups:
+        weights = balanced_logistic(train, truth == group, strengths)
+        found.append(0.5 + 0.5 * np.tanh(0.5 * (test @ weights[:, :-1].T + weights[:, -1]).T))
+    scores = np.stack(found, axis=2)
+    return np.concatenate([1 - scores, scores], axis=2) if len(groups) == 2 else scores
 
 
 def _ridge(

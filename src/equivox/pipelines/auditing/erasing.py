@@ -165,7 +165,7 @@ def _group_rows(
     rows = []
     for group in source.attributes[attribute].sort_groups(named):
         inside = np.array([name == group for name in named])
-        interval = mean_interval(extra[inside], seed=options.seed, draws=options.draws, bounds=(-1, 1))
+        interval = mean_interval(extra[inside], seed=options.seed, draws=options.draws, bounds=(-1.0, 1.0))
         contrast = contrasts.get(group)
         rows.append(
             {

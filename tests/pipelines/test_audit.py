@@ -1,0 +1,261 @@
+"""The whole audit on tiny networks of random weights, with attributes planted in the scans."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from equivox.cli.app import app
+from equivox.datasets.cohort import AttributeConfig, ChannelConfig, CohortConfig
+from equivox.errors import InputError
+from equivox.options import save_options
+from equivox.pipelines.audit import Audit, audit
+from equivox.pipelines.auditing.options import AuditOptions
+from equivox.pipelines.run_folder import RunFolder
+
+MakeRun = Callable[..., Path]
+
+PATIENTS = 44
+FAST: dict[str, Any] = {"permutations": 49, "draws": 199}
+
+
+def place_of(number: int) -> str:
+    """The first 24 are test patients, then 10 of fold 0, then 10 of fold 1."""
+    return "test" if number < 24 else "0" if number < 34 else "1"
+
+
+def write_cohort(folder: Path, *, patients: int = PATIENTS, second_scan: bool = False) -> Path:
+    """Sex is a pattern of the image, the scanner its spacing alone; a bright block is the tumour."""
+    folder.mkdir()
+    rows = ["case_id,patient_id,image:mr,label,sex,scanner,age"]
+    for number in range(patients):
+        for scan in range(2 if second_scan and number == 0 else 1):
+            rng = np.random.default_rng([number, scan])
+            sex, scanner = "FM"[number % 2], "old" if number % 3 == 0 else "new"
+            label = np.zeros((8, 8, 8), dtype=np.uint8)
+            label[2:5, 2:6, 3:6] = 1
+            image = rng.normal(0, 0.3, label.shape) + 2.0 * label
+            image[:, :, ::2] += 2.5 * (sex == "M")
+            affine = np.diag([-0.7, 1.1, (2.5 if scanner == "new" else 3.0) + 0.05 * rng.normal(), 1])
+            name = f"c{number:02d}" + "b" * scan
+            nib.save(nib.Nifti1Image(image.astype(np.float32), affine), folder / f"{name}.nii.gz")
+            nib.save(nib.Nifti1Image(label, affine), folder / f"{name}_label.nii.gz")
+            age = 30 + 10 * scan + int(rng.integers(0, 50))
+            rows.append(f"{name},p{number:02d},{name}.nii.gz,{name}_label.nii.gz,{sex},{scanner},{age}")
+    (folder / "cohort.csv").write_text("\n".join(rows) + "\n")
+    config = CohortConfig(
+        name="toy",
+        channels={"mr": ChannelConfig()},
+        classes={"tumour": 1},
+        label_values={0: "background", 1: "tumour"},
+        attributes={
+            "sex": AttributeConfig(),
+            "scanner": AttributeConfig(),
+            "age": AttributeConfig(kind="continuous", bins=(50.0,)),
+        },
+    )
+    save_options(config, folder / "cohort.yaml")
+    return folder
+
+
+def write_split(run: Path, patients: int = PATIENTS) -> None:
+    rows = [f"c{number:02d},p{number:02d},{place_of(number)}" for number in range(patients)]
+    (run / "split.csv").write_text("\n".join(["case_id,patient_id,fold", *rows]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory, make_run_at: MakeRun) -> tuple[Path, Path, Audit]:
+    folder = tmp_path_factory.mktemp("audit")
+    run = make_run_at(folder / "run", folds=(0, 1))
+    write_split(run)
+    cohort = write_cohort(folder / "cohort", second_scan=True)
+    names = ("sex", "scanner")
+    options = AuditOptions(**FAST, attributes=names, erasure=(1,), random_sets=1, site="scanner", overlap=0)
+    return run, cohort, audit(run, folder / "out", cohort=cohort, options=options, figures=True)
+
+
+def record(found: Audit, attribute: str, pooling: str = "mean") -> dict:
+    return next(r for r in found.summary["probes"] if (r["attribute"], r["pooling"]) == (attribute, pooling))
+
+
+def test_each_network_is_probed_on_the_patients_that_it_was_not_trained_on(audited: tuple[Path, Path, Audit]) -> None:
+    run, _, found = audited
+    arrays = np.load(found.folder / "embeddings.npz", allow_pickle=False)
+    for fold in (0, 1):
+        expected = {f"p{n:02d}" for n in range(PATIENTS) if place_of(n) in ("test", str(fold))}
+        patients = arrays[f"trained/fold_{fold}/mean/patients"]
+        assert sorted(patients.tolist()) == sorted(expected)
+        # Four features of the plain U-Net's last stage, and as many deviations.
+        assert arrays[f"trained/fold_{fold}/mean/vectors"].shape == (34, 4)
+        assert arrays[f"trained/fold_{fold}/mean_sd/vectors"].shape == (34, 8)
+    networks = found.summary["run"]["networks"]
+    assert [one["held_out_patients"] for one in networks] == [34, 34]
+    assert arrays["weights_sha256"].tolist() == [one["weights_sha256"] for one in networks]
+    assert str(arrays["layer"]) == "network.encoder.stages.1"
+    assert found.summary["cohort"]["roles"] == {"test": 25, "out_of_fold": 20, "new": 0}
+    assert RunFolder(run).folds == (0, 1)
+
+
+def test_a_planted_pattern_is_available_and_spacing_is_explained_by_the_acquisition(
+    audited: tuple[Path, Path, Audit],
+) -> None:
+    found = audited[2]
+    sex, scanner = record(found, "sex"), record(found, "scanner")
+    assert sex["done"]
+    assert sex["score"] > 0.8
+    assert sex["p"] == pytest.approx(1 / 50)
+    assert sex["patients"] == PATIENTS
+    assert sex["unstable"]
+    assert sex["networks"] == [0, 1]
+    controls = {one["name"]: one for one in scanner["controls"]}
+    assert set(controls) == {"untrained network", "acquisition", "body size"}
+    assert controls["acquisition"]["score"] > 0.95
+    assert scanner["score"] < 0.7
+    assert controls["acquisition"]["difference_high"] < 0
+    # The site is not shuffled within itself, and has no other site to be told on.
+    assert scanner["other_sites"] is None
+    assert sex["other_sites"]["score"] > 0.8
+
+
+def test_the_mean_over_the_scans_of_a_patient_is_what_is_probed(audited: tuple[Path, Path, Audit]) -> None:
+    table = pd.read_csv(audited[2].folder / "energy.csv")
+    assert table[table["patient_id"] == "p00"]["case_id"].tolist() == ["c00", "c00", "c00b", "c00b"]
+    assert record(audited[2], "sex")["patients"] == PATIENTS
+
+
+def test_energy_is_ranked_among_the_other_patients_of_the_same_network(audited: tuple[Path, Path, Audit]) -> None:
+    table = pd.read_csv(audited[2].folder / "energy.csv")
+    for fold, own in table.groupby("fold"):
+        reference = own[own["role"] == "out_of_fold"]
+        one = own[own["role"] == "test"].iloc[0]
+        # All energies differ, so the rank is the share below.
+        assert one["percentile"] == pytest.approx(100 * (reference["energy"] < one["energy"]).mean()), fold
+        assert one["reference"] == "cases of the fold"
+        # The other 9 of the fold are too few, so a case of the fold is compared with the 25 + 9 others.
+        inside = reference.iloc[0]
+        assert (inside["reference"], inside["reference_cases"]) == ("all held-out cases", 34)
+
+
+def test_erasure_gives_each_group_its_change_beside_random_directions(audited: tuple[Path, Path, Audit]) -> None:
+    erasure = audited[2].summary["erasure"]
+    assert (erasure["directions"], erasure["without_reference"]) == ([1], 0)
+    sex = next(one for one in erasure["results"] if one["attribute"] == "sex")
+    assert [row["group"] for row in sex["groups"]] == ["F", "M"]
+    assert [row["patients"] for row in sex["groups"]] == [22, 22]
+    for row in sex["groups"]:
+        assert row["extra"] == pytest.approx(row["change"] - row["random_change"])
+        assert row["extra_low"] <= row["extra"] <= row["extra_high"]
+        assert 0 <= row["p"] <= 1
+    assert sex["left"] < record(audited[2], "sex")["score"]
+
+
+def test_files_say_the_same_and_claim_no_more_than_was_shown(audited: tuple[Path, Path, Audit]) -> None:
+    found = audited[2]
+    names = {path.name for path in found.folder.iterdir()}
+    assert names == {"embedding_audit.json", "embeddings.npz", "probes.csv", "energy.csv", "report.html", "figures"}
+    summary = json.loads((found.folder / "embedding_audit.json").read_text())
+    assert summary == found.summary
+    assert summary["schema_version"] == 1
+    table = pd.read_csv(found.folder / "probes.csv")
+    own = table[(table["attribute"] == "sex") & (table["pooling"] == "mean")]
+    assert own[own["probe_of"] == "trained network"]["score"].item() == pytest.approx(record(found, "sex")["score"])
+    assert {"acquisition", "shuffled labels", "first 2 principal components"} <= set(own["probe_of"])
+    page = (found.folder / "report.html").read_text()
+    assert "sex information is linearly available in the features" in page
+    assert "no visible separation is not evidence of absence" in page
+    for word in ("biased", "unfair", "discriminat"):
+        assert word not in page
+    figures = {path.name for path in (found.folder / "figures").iterdir()}
+    assert {"probe-sex-1.svg", "probe-sex-1.png", "components-sex-1.svg", "components-scanner-2.png"} <= figures
+
+
+def test_the_same_command_gives_the_same_numbers(audited: tuple[Path, Path, Audit], tmp_path: Path) -> None:
+    run, cohort, _ = audited
+    options = AuditOptions(permutations=19, draws=199, attributes=("age",), folds=(1,), overlap=0)
+    first, second = (audit(run, tmp_path / name, cohort=cohort, options=options) for name in ("a", "b"))
+    assert first.summary["probes"] == second.summary["probes"]
+    age = record(first, "age")
+    assert (age["kind"], age["score_name"], age["second_name"]) == ("number", "R2", "mean absolute error")
+    assert first.summary["scatter"]["order"] == {"age": ["<50", ">=50"]}
+    assert first.summary["erasure"] is None
+    assert "Not done: whether the networks use" in (first.folder / "report.html").read_text()
+    assert [one["fold"] for one in first.summary["run"]["networks"]] == [1]
+    assert first.summary["left_out"]["trained_on"] == 10
+
+
+def test_what_cannot_be_audited_is_refused_in_one_line(audited: tuple[Path, Path, Audit], tmp_path: Path) -> None:
+    run, cohort, found = audited
+    out = tmp_path / "out"
+
+    def refused(match: str, *, run: Path = run, cohort: Path | None = cohort, out: Path = out, **options) -> None:
+        with pytest.raises(InputError, match=match):
+            audit(run, out, cohort=cohort, options=AuditOptions(**FAST, **options))
+        assert not (tmp_path / "out").exists()
+
+    refused(
+        r"--attribute race: expected an attribute of .*; choose among \['sex', 'scanner', 'age'\]", attributes=("race",)
+    )
+    refused(r"--site city: expected an attribute", site="city")
+    refused(r"--site age: expected a categorical attribute, got a continuous one", site="age")
+    refused(r"--erase: expected numbers of directions from 1 to 3 for this network, got 4", erasure=(1, 4))
+    refused(r"--folds: expected some of \[0, 1\], got \[2\]", folds=(2,))
+    refused(r"expected a manifest that names the cohort, got none; name it with --cohort", cohort=None)
+    few = write_cohort(tmp_path / "few", patients=19)
+    refused(r"few: expected 20 held-out patients or more, got 19 for the network of fold 0, 19 for .*", cohort=few)
+    same = write_cohort(tmp_path / "same", patients=24)
+    table = pd.read_csv(same / "cohort.csv", dtype=str).assign(sex="F")
+    table.to_csv(same / "cohort.csv", index=False)
+    refused(
+        r"expected an attribute that can be probed, got none \(sex: fewer than two", cohort=same, attributes=("sex",)
+    )
+    with pytest.raises(InputError, match="got an earlier audit; add --overwrite"):
+        audit(run, found.folder, cohort=cohort)
+
+
+def test_a_cohort_that_every_network_was_trained_on_and_a_run_without_weights_are_refused(
+    make_run_at: MakeRun, tmp_path: Path
+) -> None:
+    cohort = write_cohort(tmp_path / "cohort", patients=24)
+    run = make_run_at(tmp_path / "run", split={f"c{number:02d}": "1" for number in range(24)})
+    with pytest.raises(InputError, match=r"expected patients whom a network of .* was not trained on, got none"):
+        audit(run, tmp_path / "out", cohort=cohort)
+    bare = make_run_at(tmp_path / "bare", folds=())
+    with pytest.raises(InputError, match="expected a trained fold, got none"):
+        audit(bare, tmp_path / "out", cohort=cohort)
+    # Another scan of a patient who was trained on is no held-out scan.
+    (run / "split.csv").write_text("case_id,patient_id,fold\nother,p00,1\n")
+    (cohort / "cohort.csv").write_text("".join((cohort / "cohort.csv").read_text().splitlines(keepends=True)[:21]))
+    with pytest.raises(InputError, match="expected 20 held-out patients or more, got 19"):
+        audit(run, tmp_path / "out", cohort=cohort)
+
+
+def test_a_scan_that_cannot_be_read_is_named_or_left_out_on_request(
+    audited: tuple[Path, Path, Audit], tmp_path: Path
+) -> None:
+    cohort = write_cohort(tmp_path / "cohort")
+    (cohort / "c03.nii.gz").write_bytes(b"no scan")
+    options = AuditOptions(permutations=19, draws=199, attributes=("sex",), folds=(0,), overlap=0)
+    with pytest.raises(InputError, match=r"case c03: .*; or add --allow-partial"):
+        audit(audited[0], tmp_path / "out", cohort=cohort, options=options)
+    assert not (tmp_path / "out").exists()
+    found = audit(audited[0], tmp_path / "out", cohort=cohort, options=options, allow_partial=True)
+    assert [one["case_id"] for one in found.summary["left_out"]["unreadable"]] == ["c03"]
+    assert record(found, "sex")["patients"] == 33
+
+
+def test_the_command_prints_what_is_available(audited: tuple[Path, Path, Audit], tmp_path: Path) -> None:
+    run, cohort, _ = audited
+    words = ["audit", str(run), "--cohort", str(cohort), "-o", str(tmp_path / "out"), "--attribute", "sex"]
+    words += ["--folds", "0", "--permutations", "19", "--draws", "199", "--overlap", "0"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "35 scans" in result.output
+    assert "Available does not mean used" in result.output
+    assert CliRunner().invoke(app, [*words, "--overwrite", "--erasure", "--erase", "many"]).exit_code == 2
+    assert CliRunner().invoke(app, words).exit_code == 2
