@@ -13,9 +13,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 # The guide's sizes are for readers; the tests use smaller ones of the same commands.
 SMALLER = {
     "--patients 60": "--patients 26 --size 40 36 8",
+    "--patients 90": "--patients 48 --size 24 20 6",
+    "--max-minutes 3\nequivox audit": (
+        "--set steps=2 --set precision=float32 --set validation.every_steps=0\nequivox audit"
+    ),
     "--max-minutes 3": "--set steps=6",
     "steps=20": "steps=4",
     "-o evaluation": "-o evaluation --bootstrap-draws 199 --permutation-draws 199",
+    "-o audit": "-o audit --permutations 19 --draws 199 --overlap 0 --attribute sex",
 }
 
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
