@@ -491,3 +491,113 @@ def probe(chromium: Callable[..., str]) -> Callable[..., dict[str, Any]]:
         return told
 
     return run
+
+
+def make_audit(*, available: bool = True, erasure: bool = True, site: str = "hospital <b>") -> dict[str, Any]:
+    """Return a made-up `embedding_audit.json`: sex told or not, a site, an age, and an attribute not probed."""
+    probes = []
+    for pooling in ("mean", "foreground", "mean_sd"):
+        probes += [
+            _audit_probe("sex", pooling, 0.81 if available else 0.55, q=0.02 if available else 0.4, other_sites=True),
+            _audit_probe(site, pooling, 0.97, q=0.02),
+            _audit_probe("age", pooling, 0.21, q=0.06, number=True),
+            {
+                **{"attribute": "race", "pooling": pooling, "kind": "groups", "done": False, "patients": 41},
+                **{"reason": "fewer than two groups have 10 held-out patients for each network (patients: A 38, B 3)"},
+                **{"groups": {"A": 38}, "small_groups": {"B": 3}, "networks": [0, 1], "score_name": "AUROC"},
+                **{"second_name": "balanced accuracy", "unstable": False, "score": None, "p": None, "q": None},
+                **{"controls": [], "other_sites": None},
+            },
+        ]
+    rng = np.random.default_rng(0)
+    patients = [f"p{number:02d}" for number in range(41)]
+    groups = {"sex": ["F", "M"], site: ["north", "south", "west"], "age": ["<50", ">=50"], "race": ["A"]}
+    components = [
+        {"attribute": name, "components": count, "score": 0.5 + count / 100, "low": 0.4, "high": 0.7}
+        for name in ("sex", site, "age")
+        for count in (2, 5, 10)
+    ]
+    rows = [
+        {
+            **{"group": name, "patients": 20, "before": 0.8, "change": -0.05, "random_change": -0.01, "extra": -0.04},
+            **{"extra_low": -0.06, "extra_high": -0.02, "difference": 0.01, "difference_low": -0.03},
+            **{"difference_high": 0.05, "p": 0.4},
+        }
+        for name in ("F", "M")
+    ]
+    left = {"score_name": "AUROC", "left": 0.52, "left_low": 0.4, "left_high": 0.63}
+    result = {"attribute": "sex", "directions": 4, **left, "groups": rows}
+    return {
+        "schema_version": 1,
+        "equivox_version": "0.1.0",
+        "created": "2026-01-02T03:04:05+00:00",
+        "run": {
+            **{"name": "run", "model": "unetpp", "dims": "3d", "layer": "network.conv_4_0"},
+            "networks": [{"fold": fold, "weights_sha256": "0" * 64, "held_out_patients": 41} for fold in (0, 1)],
+        },
+        "cohort": {"name": "Livers", "patients": 41, "cases": 44, "roles": {"test": 44, "out_of_fold": 0, "new": 0}},
+        "settings": {"site": site, "draws": 1999, "permutations": 200},
+        "poolings": ["mean", "foreground", "mean_sd"],
+        "attributes": {"sex": "categorical", site: "categorical", "age": "continuous", "race": "categorical"},
+        "probes": probes,
+        "components": components,
+        "scatter": {
+            **{"fold": 1, "patients": patients, "x": rng.normal(size=41).tolist(), "y": rng.normal(size=41).tolist()},
+            "explained": [0.31, 0.12],
+            "groups": {
+                name: [None if place == 3 else names[place % len(names)] for place in range(41)]
+                for name, names in groups.items()
+            },
+            "order": groups,
+            "silhouette": {"sex": 0.01, site: 0.2, "age": -0.03, "race": None},
+        },
+        "erasure": {"directions": [4], "random_sets": 2, "without_reference": 1, "results": [result]}
+        if erasure
+        else None,
+        "energy": {
+            "cases": [
+                {"case_id": f"c{place:02d}", "patient_id": patient, "role": "test", "percentile": 100 - 2.0 * place}
+                for place, patient in enumerate(patients)
+            ],
+            "reference": ["all held-out cases"],
+            "without_rank": 0,
+        },
+        "left_out": {
+            "trained_on": 80,
+            "unreadable": [{"case_id": "c99", "reason": "c99.nii.gz: expected a scan, got <nothing>; copy it again"}],
+            "differing": {"sex": 1},
+            "without_foreground": 2,
+        },
+    }
+
+
+def _audit_probe(
+    attribute: str, pooling: str, score: float, *, q: float, number: bool = False, other_sites: bool = False
+) -> dict[str, Any]:
+    def ends(value: float) -> dict[str, float]:
+        return {"score": value, "low": value - 0.1, "high": min(1.0, value + 0.1)}
+
+    controls = [
+        {
+            **{"name": name, **ends(other), "difference": score - other},
+            **{"difference_low": score - other - 0.12, "difference_high": score - other + 0.12},
+        }
+        for name, other in (("untrained network", 0.5), ("acquisition", 0.75), ("body size", 0.55))
+    ]
+    return {
+        **{"attribute": attribute, "pooling": pooling, "kind": "number" if number else "groups", "done": True},
+        **{"reason": "", "patients": 41, "groups": {} if number else {"F": 20, "M": 21}, "small_groups": {}},
+        **{"networks": [0, 1], "score_name": "R2" if number else "AUROC", "unstable": True},
+        **{"second_name": "mean absolute error" if number else "balanced accuracy", "chance": 0.0 if number else 0.5},
+        **ends(score),
+        **{"second": 11.2 if number else 0.7, "second_low": 9.1 if number else 0.6, "p": q / 3, "q": q},
+        "second_high": 13.0 if number else 0.8,
+        "shuffled": {"mean": 0.0 if number else 0.5, "low": -0.2 if number else 0.4, "high": 0.6},
+        "controls": controls,
+        "other_sites": {**ends(0.7), "patients": 35} if other_sites else None,
+    }
+
+
+@pytest.fixture(scope="session")
+def make_audit_summary() -> Callable[..., dict[str, Any]]:
+    return make_audit

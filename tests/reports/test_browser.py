@@ -4,9 +4,11 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from equivox.reports.audit_page import render_audit
 from equivox.reports.page import render_report
 
 pytestmark = pytest.mark.browser
@@ -157,3 +159,36 @@ def test_page_follows_the_dark_mode(chromium, report, tmp_path) -> None:
     light, dark = brightness
     assert light > 215
     assert dark < 60
+
+
+AUDIT_ACTIONS = """
+    const table = one("#probes table");
+    table.tHead.rows[0].cells[0].querySelector("button").click();
+    result.sorted = Array.from(table.tBodies[0].rows).map((row) => row.cells[0].textContent);
+    const saved = [];
+    frame.contentWindow.URL.createObjectURL = (blob) => { saved.push(blob); return "#"; };
+    frame.contentWindow.HTMLAnchorElement.prototype.click = () => {};
+    for (const button of all("[data-save]")) {
+      const before = saved.length;
+      button.click();
+      for (let wait = 0; saved.length === before && wait < 200; wait++) await new Promise((go) => setTimeout(go, 20));
+    }
+    result.saved = await Promise.all(saved.map((blob) => blob.text()));
+    result.plots = all("#components svg.scatter, #available svg.mark").length;
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_an_audit_fits_sorts_and_saves(probe, make_audit_summary, tmp_path, width) -> None:
+    summary, table = make_audit_summary(site="h" * 90), pd.DataFrame({"attribute": ["sex"], "score": [0.81]})
+    result = probe(tmp_path, render_audit(summary, table), width, AUDIT_ACTIONS)
+    assert "failed" not in result, result.get("failed")
+    assert result["ready"] == "1"
+    assert result["error"] is None
+    assert result["scroll"] <= width, result["beyond"]
+    assert result["beyond"] == []
+    assert result["sorted"] == sorted(result["sorted"])
+    assert result["saved"][0] == table.to_csv(index=False)
+    assert json.loads(result["saved"][1]) == json.loads(json.dumps(summary))
+    # Six marks of sex (with other sites), five each of site and age; four plots of components.
+    assert result["plots"] == 20
