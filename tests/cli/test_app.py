@@ -14,7 +14,8 @@ from equivox.cli.app import app
 from equivox.errors import InputError
 from equivox.pipelines import doctor as doctor_pipeline
 
-COMMANDS = ("cohort", "plan", "preprocess", "train", "predict", "evaluate", "evaluate-landmarks", "demo", "doctor")
+TRAINING = ("cohort", "plan", "preprocess", "train", "predict")
+COMMANDS = (*TRAINING, "evaluate", "evaluate-landmarks", "audit", "demo", "doctor")
 
 
 def test_help_names_every_command() -> None:

@@ -14,9 +14,16 @@ from typer.testing import CliRunner
 from equivox.cli.app import app
 from equivox.datasets.cohort import AttributeConfig, ChannelConfig, CohortConfig
 from equivox.errors import InputError
+from equivox.metrics.energy import CaseEnergy
+from equivox.metrics.fairness.probe import PatientVectors
 from equivox.options import save_options
 from equivox.pipelines.audit import Audit, audit
+from equivox.pipelines.auditing.controls import Acquisition
+from equivox.pipelines.auditing.erasing import mean_dice, removals_of
+from equivox.pipelines.auditing.features import CaseFeatures
 from equivox.pipelines.auditing.options import AuditOptions
+from equivox.pipelines.auditing.probing import AuditSpaces, audit_spaces, probe_records
+from equivox.pipelines.auditing.sources import AuditSource, held_out_source
 from equivox.pipelines.run_folder import RunFolder
 
 MakeRun = Callable[..., Path]
@@ -124,6 +131,26 @@ def test_a_planted_pattern_is_available_and_spacing_is_explained_by_the_acquisit
 
 
 def test_the_mean_over_the_scans_of_a_patient_is_what_is_probed(audited: tuple[Path, Path, Audit]) -> None:
+    source = held_out_source(RunFolder(audited[0]), audited[1], AuditOptions(attributes=("sex",)))
+
+    def features(value: float, inside: float | None) -> CaseFeatures:
+        vector = np.array([value, 1.0])
+        pooled = {"mean": vector, "mean_sd": vector, "foreground": None if inside is None else np.array([inside, 2.0])}
+        return CaseFeatures(pooled, pooled, CaseEnergy(0.0, None), np.zeros((1, 1, 1), dtype=np.int16))
+
+    # Two scans of p00, one of them without foreground, and one of p01 without any.
+    found = {("c00", 0): features(1.0, 7.0), ("c00b", 0): features(4.0, None), ("c01", 0): features(3.0, None)}
+    told = {
+        case: Acquisition(np.array([place]), np.array([0.0]))
+        for (case, _), place in zip(found, (1.0, 2.0, 9.0), strict=True)
+    }
+    spaces = audit_spaces(source, found, told)
+    assert spaces.trained["mean"][0].patients == ("p00", "p01")
+    np.testing.assert_array_equal(spaces.trained["mean"][0].vectors, [[2.5, 1.0], [3.0, 1.0]])
+    assert spaces.trained["foreground"][0].patients == ("p00",)
+    np.testing.assert_array_equal(spaces.trained["foreground"][0].vectors, [[7.0, 2.0]])
+    assert spaces.trained["mean"][1].patients == ()
+    np.testing.assert_array_equal(spaces.acquisition.vectors, [[1.5], [9.0]])
     table = pd.read_csv(audited[2].folder / "energy.csv")
     assert table[table["patient_id"] == "p00"]["case_id"].tolist() == ["c00", "c00", "c00b", "c00b"]
     assert record(audited[2], "sex")["patients"] == PATIENTS
@@ -187,6 +214,53 @@ def test_the_same_command_gives_the_same_numbers(audited: tuple[Path, Path, Audi
     assert "Not done: whether the networks use" in (first.folder / "report.html").read_text()
     assert [one["fold"] for one in first.summary["run"]["networks"]] == [1]
     assert first.summary["left_out"]["trained_on"] == 10
+
+
+def planted(source: AuditSource, attribute: str) -> AuditSpaces:
+    """Vectors that tell one attribute along their first axis, another sign in each network."""
+    rng = np.random.default_rng(0)
+    spaces = {}
+    for fold in source.folds:
+        patients = source.patients(fold)
+        vectors = 5 + rng.normal(size=(len(patients), 6))
+        told = [source.groups[attribute][patient] == "old" for patient in patients]
+        vectors[:, 0] += (4.0 if fold else -4.0) * np.array(told)
+        spaces[fold] = PatientVectors(patients, vectors)
+    everyone = tuple(dict.fromkeys(one.case.patient_id for one in source.cases))
+    other = PatientVectors(everyone, rng.normal(size=(len(everyone), 2)))
+    by_pooling = dict.fromkeys(("mean", "foreground", "mean_sd"), spaces)
+    return AuditSpaces(by_pooling, by_pooling, other, other)
+
+
+def test_the_site_itself_is_not_shuffled_within_itself(audited: tuple[Path, Path, Audit]) -> None:
+    options = AuditOptions(permutations=19, draws=199, attributes=("scanner",), site="scanner")
+    source = held_out_source(RunFolder(audited[0]), audited[1], options)
+    first = probe_records(source, planted(source, "scanner"), options)[0]
+    assert first["score"] > 0.95
+    assert first["p"] == pytest.approx(1 / 20)
+    # The untrained network has the very same vectors here.
+    assert first["controls"][0]["difference"] == 0
+
+
+def test_directions_are_taken_out_of_each_network_about_its_own_mean(audited: tuple[Path, Path, Audit]) -> None:
+    options = AuditOptions(attributes=("scanner",), erasure=(1, 3), random_sets=2)
+    source = held_out_source(RunFolder(audited[0]), audited[1], options)
+    spaces = planted(source, "scanner")
+    for fold, removals in removals_of(source, spaces, options).items():
+        told = [(one.attribute, one.count, one.number) for one in removals]
+        assert told == [("scanner", 1, 0), ("scanner", 3, 0), ("", 1, 0), ("", 3, 0), ("", 1, 1), ("", 3, 1)]
+        assert abs(removals[0].directions[0, 0]) > 0.75
+        np.testing.assert_array_equal(removals[1].directions[:1], removals[0].directions)
+        assert not np.allclose(removals[2].directions, removals[4].directions)
+        for one in removals:
+            np.testing.assert_allclose(one.centre, spaces.trained["mean"][fold].vectors.mean(axis=0))
+
+
+def test_dice_is_the_mean_over_the_classes_that_either_holds() -> None:
+    reference, labels = np.array([[[1, 1, 2, 0]]]), np.array([[[1, 0, 0, 0]]])
+    # Class 1: 2 * 1 / (2 + 1); class 2 is missed; class 3 is nowhere.
+    assert mean_dice(reference, labels, 4) == pytest.approx((2 / 3 + 0) / 2)
+    assert mean_dice(0 * reference, 0 * labels, 4) is None
 
 
 def test_what_cannot_be_audited_is_refused_in_one_line(audited: tuple[Path, Path, Audit], tmp_path: Path) -> None:

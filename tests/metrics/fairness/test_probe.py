@@ -3,6 +3,7 @@ import pytest
 from sklearn import metrics
 
 from equivox.errors import InputError
+from equivox.metrics.fairness import probe as module
 from equivox.metrics.fairness.probe import (
     PatientVectors,
     ProbeSettings,
@@ -77,6 +78,25 @@ def test_a_patient_who_comes_twice_is_refused() -> None:
         PatientVectors(("a", "b", "a"), np.zeros((3, 2)))
     with pytest.raises(InputError, match="a row of finite numbers for each patient"):
         PatientVectors(("a", "b"), np.array([[0.0], [np.nan]]))
+
+
+def test_no_fit_sees_the_patients_that_it_is_checked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, sex = hidden(60)
+    predict, tested = module._predict, []
+
+    def watched(train: np.ndarray, truth: np.ndarray, test: np.ndarray, *arguments: object) -> np.ndarray:
+        fitted, checked = ({row.tobytes() for row in rows} for rows in (train, test))
+        assert not fitted & checked
+        tested.append((len(train), checked))
+        return predict(train, truth, test, *arguments)
+
+    monkeypatch.setattr(module, "_predict", watched)
+    probe([space], sex, settings=FEW, erased=1, shuffle=False)
+    outer = [checked for count, checked in tested if count == 48]
+    # Five inner folds for each of the five outer ones, which hold each patient once; inner fits have 38 or 39 patients.
+    assert len(tested) == 30
+    assert len(outer) == 5
+    assert len(set.union(*outer)) == sum(map(len, outer)) == 60
 
 
 def test_what_only_the_spacing_tells_is_explained_by_the_acquisition() -> None:
@@ -199,6 +219,30 @@ def test_an_attribute_told_by_the_site_alone_is_not_told_on_other_sites() -> Non
     assert told is not None
     assert told.score > 0.9
     assert probe_other_sites([space], sex, dict.fromkeys(ids(180), "A"), settings=FEW) is None
+
+
+def test_a_site_that_is_scored_is_fitted_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, sex = hidden(60)
+    rows = {vector.tobytes(): "AB"[number % 2] for number, vector in enumerate(space.vectors)}
+    predict, scored = module._predict, []
+
+    def watched(train: np.ndarray, truth: np.ndarray, test: np.ndarray, *arguments: object) -> np.ndarray:
+        fitted, checked = ({rows[row.tobytes()] for row in part} for part in (train, test))
+        if len(test) == 30:
+            scored.append((fitted, checked))
+        assert len(fitted) == 1
+        return predict(train, truth, test, *arguments)
+
+    monkeypatch.setattr(module, "_predict", watched)
+    site = {patient: "AB"[number % 2] for number, patient in enumerate(space.patients)}
+    assert probe_other_sites([space], sex, site, settings=FEW) is not None
+    assert scored == [({"B"}, {"A"}), ({"A"}, {"B"})]
+
+
+def test_features_that_are_the_same_for_all_score_exactly_chance() -> None:
+    same = PatientVectors(ids(40), np.full((40, 3), 0.1))
+    found = probe([same], dict(zip(ids(40), sexes(40), strict=True)), settings=FEW)
+    assert (found.score, found.second, found.p) == (0.5, 0.5, 1.0)
 
 
 def test_other_patients_cannot_be_compared() -> None:
