@@ -191,3 +191,107 @@ def chromium(tmp_path_factory) -> Callable[..., str]:
         return done.stdout.decode("utf-8", errors="replace")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def make_sites() -> Callable[..., Path]:
+    """Make cohorts of several sites whose scanners differ by an offset: ``make_sites(folder, {"A": (12, 0.0)})``."""
+    return _make_sites
+
+
+def _make_sites(folder: Path, sites: dict[str, tuple[int, float]], *, classes: tuple[str, ...] = ("ball",)) -> Path:
+    import nibabel as nib
+    import numpy as np
+
+    from equivox.datasets.cohort import AttributeConfig, ChannelConfig, CohortConfig
+    from equivox.options import save_options
+
+    folder.mkdir(parents=True)
+    affine = np.diag([1.0, 1.5, 4.0, 1.0])
+    rows = ["case_id,patient_id,image:mr,label,site,sex"]
+    number = 0
+    for site, (count, offset) in sites.items():
+        for _ in range(count):
+            generator = np.random.default_rng(number)
+            i, j, k = np.indices((14, 12, 5))
+            centre, radius = generator.uniform(5, 7, 2), generator.uniform(2.0, 4.0)
+            label = ((i - centre[0]) ** 2 + (j - centre[1]) ** 2 + (2 * (k - 2)) ** 2 < radius**2).astype(np.uint8)
+            image = 100 + 80 * label + generator.normal(0, 25, label.shape) + offset
+            for name, array in (("image", image.astype(np.float32)), ("label", label)):
+                nib.Nifti1Image(array, affine).to_filename(folder / f"{name}{number:03d}.nii.gz")
+            files = f"image{number:03d}.nii.gz,label{number:03d}.nii.gz"
+            rows.append(f"c{number:03d},p{number:03d},{files},{site},{'FM'[number % 2]}")
+            number += 1
+    (folder / "cohort.csv").write_text("\n".join(rows) + "\n")
+    config = CohortConfig(
+        name="sites",
+        channels={"mr": ChannelConfig(modality="MR")},
+        classes={name: index for index, name in enumerate(classes, 1)},
+        label_values={0: "background", **dict(enumerate(classes, 1))},
+        attributes={"site": AttributeConfig(), "sex": AttributeConfig()},
+    )
+    save_options(config, folder / "cohort.yaml")
+    return folder
+
+
+class Thresholds:
+    """Takes the place of networks: learns the threshold between inside and outside, and notes what it was shown."""
+
+    def __init__(self) -> None:
+        self.trained: dict[str, list[str]] = {}
+        self.segmented: dict[str, list[str]] = {}
+
+    def learn(self, cohort_folder: Path, run: Path, config: Any, workers: int) -> dict[str, Any]:
+        import nibabel as nib
+
+        from equivox.datasets.cohort import load_cohort
+        from equivox.hashing import file_sha256
+
+        inside, outside = [], []
+        cases = load_cohort(cohort_folder).cases
+        for case in cases:
+            image, label = (nib.load(path).get_fdata() for path in (case.images["mr"], case.label))
+            if label.any():
+                inside.append(image[label > 0].mean())
+                outside.append(image[label == 0].mean())
+        run.mkdir()
+        (run / "threshold.txt").write_text(f"{(sum(inside) + sum(outside)) / (2 * len(inside)):.6f}")
+        self.trained[run.parent.name] = [case.case_id for case in cases]
+        return {"sha256": file_sha256(run / "threshold.txt"), "dims": "2d", "steps": 0}
+
+    def segment(self, run: Path, targets: Path, predictions: Path, config: Any) -> None:
+        import nibabel as nib
+        import numpy as np
+
+        from equivox.datasets.cohort import load_cohort
+
+        predictions.mkdir(exist_ok=True)
+        threshold = float((run / "threshold.txt").read_text())
+        cases = load_cohort(targets).cases
+        for case in cases:
+            image = nib.load(case.images["mr"])
+            mask = (image.get_fdata() > threshold).astype(np.uint8)
+            nib.Nifti1Image(mask, image.affine).to_filename(predictions / f"{case.case_id}.nii.gz")
+        (predictions / "labels.json").write_text('{"0": "background", "1": "ball"}')
+        self.segmented[run.parent.name] = [case.case_id for case in cases]
+
+
+@pytest.fixture
+def thresholds() -> Thresholds:
+    return Thresholds()
+
+
+@pytest.fixture(scope="session")
+def crossed(make_sites: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished comparison: three sites, of which one is off by an offset, and a small one for testing only."""
+    from equivox.pipelines.cross_site import cross_site
+
+    folder = tmp_path_factory.mktemp("crossed")
+    make_sites(folder / "cohort", {"Bern": (10, 0.0), "Cork": (10, 8.0), "Graz": (10, 40.0), "Lund": (2, 0.0)})
+    (folder / "sites.yaml").write_text(
+        "cohort: cohort\nminimum_patients: 10\nfolds: 2\nmatched_draws: 2\nmetrics: [dice, volume_error]\n"
+        "bootstrap_draws: 499\npermutation_draws: 999\ntraining: {seed: 7}\n"
+    )
+    learner = Thresholds()
+    out = folder / "out"
+    return cross_site(folder / "sites.yaml", out, learn=learner.learn, segment=learner.segment, figures=True)

@@ -15,7 +15,7 @@ from equivox.errors import InputError
 from equivox.pipelines import doctor as doctor_pipeline
 
 TRAINING = ("cohort", "plan", "preprocess", "train", "predict")
-COMMANDS = (*TRAINING, "evaluate", "evaluate-landmarks", "audit", "demo", "doctor")
+COMMANDS = (*TRAINING, "evaluate", "evaluate-landmarks", "audit", "cross-site", "demo", "doctor")
 
 
 def test_help_names_every_command() -> None:

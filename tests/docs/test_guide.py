@@ -19,6 +19,8 @@ SMALLER = {
     ),
     "--max-minutes 3": "--set steps=6",
     "steps=20": "steps=4",
+    "steps: 300": "steps: 2",
+    "minimum_patients: 15": "minimum_patients: 6",
     "-o evaluation": "-o evaluation --bootstrap-draws 199 --permutation-draws 199",
     "-o audit": "-o audit --permutations 19 --draws 199 --overlap 0 --attribute sex",
 }

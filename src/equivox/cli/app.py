@@ -15,6 +15,7 @@ from equivox.cli import (
     audit,
     cohort,
     compare,
+    cross_site,
     demo,
     doctor,
     evaluate,
@@ -92,6 +93,7 @@ app.command()(evaluate_landmarks.evaluate_landmarks)
 app.command()(compare.compare)
 app.command()(measure.measure)
 app.command()(audit.audit)
+app.command("cross-site")(cross_site.cross_site)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -1,4 +1,4 @@
-"""One training at a time works on a run folder."""
+"""One command at a time works on a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +12,22 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Keep other trainings out of a run folder while the block runs; the system lifts the lock of a killed process.
+def locked(folder: Path, command: str = "equivox train") -> Iterator[None]:
+    """Keep others out of a folder while the block runs; the system lifts the lock of a killed process.
+
+    Args:
+        folder: The run, or another folder that a command fills.
+        command: Which one, for the message.
 
     Raises:
-        InputError: If another training works there.
+        InputError: If the same command works there already.
     """
-    lock = FileLock(run / LOCK)
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        msg = f"{run}: expected a run that nobody works on, got one that another 'equivox train' has open; let it end"
+        noun = "run" if command == "equivox train" else "folder"
+        msg = f"{folder}: expected a {noun} that nobody works on, got one that another '{command}' has open; let it end"
         raise InputError(msg) from None
     try:
         yield
