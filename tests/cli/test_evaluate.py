@@ -118,3 +118,32 @@ def test_edges_that_do_not_rise_are_the_users_mistake(run: Run, folders: Path, e
     assert isinstance(result.exception, InputError)
     assert "--continuous age: bins must be finite numbers that rise" in str(result.exception)
     assert not (folders / "eval").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sex": [*"FM"] * 6, "who": ["p0", "p0", *(f"p{index}" for index in range(2, 12))]}, "'F' and 'M' for p0"),
+        ({"sex": ["1", "2", "1", "female", *["2"] * 8]}, "expected either numbers or words, got 'female' (c3)"),
+        ({"id": [f"x{index}" for index in range(12)]}, "expected case ids such as 'c0', 'c1', 'c10' and 9 more"),
+    ],
+)
+def test_groups_that_do_not_fit_are_told_in_one_line(
+    run: Run, folders: Path, change: dict[str, list[str]], message: str
+) -> None:
+    people = folders / "people.csv"
+    pd.read_csv(people, dtype=str).assign(**change).to_csv(people, index=False)
+    arguments = ("--groups", str(people), "--key", "id", "--patient", "who", "--attribute", "sex")
+    error = run(*arguments).exception
+    assert isinstance(error, InputError)
+    assert message in str(error)
+    assert "\n" not in str(error)
+    assert not (folders / "eval").exists()
+
+
+def test_contradicting_rows_are_listed_with_allow_partial(run: Run, folders: Path) -> None:
+    people = folders / "people.csv"
+    pd.read_csv(people, dtype=str).replace({"who": {"p1": "p0"}}).to_csv(people, index=False)
+    arguments = ("--groups", str(people), "--key", "id", "--patient", "who", "--attribute", "sex")
+    result = run(*arguments, "--allow-partial", "--json")
+    assert json.loads(result.stdout)["left_out"]["conflicting_groups"] == {"sex": ["p0"]}

@@ -97,7 +97,7 @@ def test_the_folder_holds_what_the_schema_says(harmed: Evaluation) -> None:
     expected = ["case_id", "patient_id", "role", "class", "outcome", "penalised", "dice", "iou", "sensitivity"]
     expected += ["precision", "nsd", "hd95_mm", "hd_mm", "assd_mm", "masd_mm", "volume_error_ml"]
     expected += ["relative_volume_error", "reference_ml", "prediction_ml", "reference_voxels", "prediction_voxels"]
-    assert list(cases.columns) == [*expected, "slice_thickness_mm", "attribute:sex", "attribute:age"]
+    assert list(cases.columns) == [*expected, "slice_thickness_mm", "attribute:sex", "attribute:age", "number:age"]
     assert list(harmed.summary["metrics"]) == list(harmed.summary["tables"][0]["overall"])
     assert harmed.summary["metrics"]["hd95"]["unit"] == "mm"
     assert harmed.summary["metrics"]["dice"]["version"] == 1
@@ -117,6 +117,8 @@ def test_scores_by_hand(harmed: Evaluation) -> None:
     assert row["hd95_mm"] == pytest.approx(36 - 2.4, rel=0.05)
     assert row["attribute:sex"] == "F"
     assert pd.isna(row["attribute:age"])
+    assert pd.isna(row["number:age"])
+    assert harmed.cases.set_index("case_id").loc["case07", "number:age"] == 37.0
 
 
 def test_a_harmed_group_is_found_and_told_in_words(harmed: Evaluation) -> None:
@@ -329,21 +331,23 @@ def test_cases_of_one_patient_are_one_value(tmp_path: Path) -> None:
         write_mask(references / f"s{index}.nii.gz", box(20))
         write_mask(predictions / f"s{index}.nii.gz", box((20, 20, 8)[index]))
         rows[f"s{index}"] = {"who": "ab"[index // 2], "sex": ("F", "M", "F")[index]}
-    result = evaluate(
-        tmp_path / "eval",
-        references=references,
-        predictions=predictions,
-        groups=table(rows, tmp_path / "people.csv"),
-        key="case",
-        patient="who",
-        attributes=["sex"],
-        options=QUICK,
-    )
+    arguments: dict[str, Any] = {
+        "references": references,
+        "predictions": predictions,
+        "groups": table(rows, tmp_path / "people.csv"),
+        "key": "case",
+        "patient": "who",
+        "attributes": ["sex"],
+        "options": QUICK,
+    }
+    with pytest.raises(InputError, match=r"people.csv: column 'sex': expected one group .*, got 'F' and 'M' for a; .*"):
+        evaluate(tmp_path / "eval", **arguments)
+    result = evaluate(tmp_path / "eval", **arguments, allow_partial=True)
     # Patient a has two perfect cases, b one of Dice 16/28: the mean over patients, not over cases.
     dice = result.summary["tables"][0]["overall"]["dice"]
     assert dice["mean"] == pytest.approx((1 + 16 / 28) / 2)
     assert dice["low"] is None
-    # Patient a is F in one case and M in the other: in no group, and said so.
+    # Patient a is F in one case and M in the other: an error, or in no group, and said so.
     assert result.summary["left_out"]["conflicting_groups"] == {"sex": ["a"]}
     assert attribute(result, "sex")["verdict"]["answer"] == "cannot_say"
 
@@ -397,7 +401,11 @@ def change_key(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (change_key, {"key": "case"}, r"people.csv: expected file names such as 's0' in column 'case'"),
+        (
+            change_key,
+            {"key": "case"},
+            r"people.csv: expected case ids such as 's0', 's1' in column 'case', got 'xs0', 'xs1'; .* --key",
+        ),
         (lambda rows: rows, {"key": "name"}, r"people.csv: expected a column 'name'"),
         (lambda rows: rows, {"key": "case", "attributes": ["race"]}, r"people.csv: expected a column 'race'"),
         (lambda rows: rows, {"key": "case", "continuous": {"sex": (1.0,)}}, r"column 'sex': expected a number"),
@@ -636,3 +644,58 @@ def test_an_attribute_to_permute_within_that_is_not_declared_is_named(tmp_path: 
         with pytest.raises(InputError, match=f"{flag} site: expected an attribute, got none of sex, age"):
             evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK.model_copy(update=chosen))
     assert not (tmp_path / "eval").exists()
+
+
+def test_visits_of_different_ages_contradict_nothing(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path, 4)
+    rows = {f"s{index}": {"who": "ab"[index // 2], "age": str(38 + index)} for index in range(4)}
+    result = evaluate(
+        tmp_path / "eval",
+        references=references,
+        predictions=predictions,
+        groups=table(rows, tmp_path / "people.csv"),
+        key="case",
+        patient="who",
+        continuous={"age": (39.0,)},
+        options=QUICK,
+    )
+    cases = result.cases.drop_duplicates("case_id").set_index("case_id")
+    # Means of 38.5 and 40.5 years.
+    assert cases["attribute:age"].tolist() == ["<39", "<39", ">=39", ">=39"]
+    assert cases["number:age"].tolist() == [38.0, 39.0, 40.0, 41.0]
+    assert result.summary["left_out"]["conflicting_groups"] == {}
+
+
+def test_a_table_that_fits_in_part_says_so_in_the_log_and_the_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    references, predictions = standalone(tmp_path, 3)
+    groups = table({name: {"sex": "F"} for name in ("s0", "s1", "x9")}, tmp_path / "people.csv")
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "groups": groups}
+    result = evaluate(tmp_path / "eval", **arguments, key="case", attributes=["sex"], options=QUICK)
+    lines = [
+        "1 of 3 masks have no row in people.csv and are of unknown group: s2.",
+        "1 of 3 rows of people.csv have no mask: x9.",
+        "'sex' is 'F' wherever it is known: there are no groups of it to compare.",
+    ]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == lines
+    assert result.summary["methods"]["notes"][:3] == lines
+    page = result.report.read_text(encoding="utf-8")
+    assert "1 of 3 rows of people.csv have no mask: x9." in page
+    assert attribute(result, "sex")["verdict"]["answer"] == "cannot_say"
+
+
+def test_what_a_cohort_says_of_its_patients_is_checked_too(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 4)
+    people = pd.read_csv(cohort / "cohort.csv", dtype=str, keep_default_na=False)
+    people.assign(age=["31", "old", "33", "34"]).to_csv(cohort / "cohort.csv", index=False)
+    with pytest.raises(InputError, match=r"cohort.csv: .*'old'"):
+        evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    people.assign(patient_id=["p", "p", "q", "r"]).to_csv(cohort / "cohort.csv", index=False)
+    with pytest.raises(InputError, match=r"cohort.csv: column 'sex': expected one group .* 'F' and 'M' for p; .*"):
+        evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
+    assert not (tmp_path / "eval").exists()
+    found = evaluate(
+        tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK, allow_partial=True
+    ).summary
+    assert found["left_out"]["conflicting_groups"] == {"sex": ["p"]}

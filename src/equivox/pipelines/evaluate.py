@@ -20,7 +20,9 @@ from equivox.metrics.lesions.options import LesionOptions
 from equivox.parallel import map_cases
 from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
 from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
+from equivox.pipelines.evaluation.discovery import NUMBER_PREFIX
 from equivox.pipelines.evaluation.fairness_tables import check_attribute_names
+from equivox.pipelines.evaluation.group_checks import refuse_contradictions
 from equivox.pipelines.evaluation.lesions import describe_lesions, lesion_table, summarise_lesions
 from equivox.pipelines.evaluation.memory import workers_within
 from equivox.pipelines.evaluation.options import EvaluateOptions
@@ -113,7 +115,8 @@ def evaluate(
         memory_gib: What all of them together may take; None for 80 % of what is free. Fewer work where it is less.
         overwrite: Replace an earlier evaluation at `out`.
         resample: Bring a prediction on another grid onto the reference's by nearest neighbour, and say so.
-        allow_partial: Leave out cases that cannot be scored, and list them, instead of stopping.
+        allow_partial: Leave out cases that cannot be scored, and list them, instead of stopping; so are patients whose
+            cases contradict one another counted as of unknown group.
         figures: Also write the figures and the tables for papers.
 
     Raises:
@@ -134,6 +137,10 @@ def evaluate(
     )
     source = _source(predictions, cohort, references, masks)
     _check_attributes(source, options)
+    if not allow_partial:
+        patients = [case.patient_id for case in source.cases]
+        found = {name: [case.groups.get(name) for case in source.cases] for name in source.attributes}
+        refuse_contradictions(patients, found, source.table)
     workers = workers_within([case.reference for case in source.cases], workers, memory_gib)
     check_attribute_names(options, source.attributes)
     source = _with_classes(source, workers)
@@ -393,16 +400,18 @@ def _units(results: Mapping[str, CaseResult]) -> dict[str, str]:
 
 
 def _rows(source: EvaluationSource, results: Mapping[str, CaseResult], options: EvaluateOptions) -> pd.DataFrame:
-    """Return one row a case and class, with the group of each attribute."""
+    """Return one row a case and class, with the group of each attribute and the number of each continuous one."""
     rows = []
     for case in source.cases:
         thickness = results[case.case_id].slice_thickness_mm
         head: dict[str, Any] = {"case_id": case.case_id, "patient_id": case.patient_id, "role": case.role}
         head["slice_thickness_mm"] = math.nan if thickness is None else thickness
         groups = {GROUP_PREFIX + name: case.groups.get(name) for name in source.attributes}
-        rows += [head | row | groups for row in results[case.case_id].rows]
+        numbers = {NUMBER_PREFIX + name: number for name, number in case.numbers.items()}
+        rows += [head | row | groups | numbers for row in results[case.case_id].rows]
     table = pd.DataFrame(rows)
-    return table.astype(dict.fromkeys(options.scores, "float64"))
+    numeric = [*options.scores, *(str(name) for name in table.columns if str(name).startswith(NUMBER_PREFIX))]
+    return table.astype(dict.fromkeys(numeric, "float64"))
 
 
 def _case_table(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions) -> pd.DataFrame:
@@ -416,7 +425,7 @@ def _case_table(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateO
     head = ["case_id", "patient_id", "role", "class", "outcome", "penalised", *options.scores]
     head += [name for name in ("reference", "prediction", "reference_voxels", "prediction_voxels") if name in rows]
     head += ["slice_thickness_mm"] if units["hd95"] == "mm" else []
-    attributes = [str(name) for name in rows.columns if str(name).startswith(GROUP_PREFIX)]
+    attributes = [str(name) for name in rows.columns if str(name).startswith((GROUP_PREFIX, NUMBER_PREFIX))]
     return rows[[*head, *attributes]].rename(columns=names)
 
 

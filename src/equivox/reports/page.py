@@ -10,6 +10,7 @@ import pandas as pd
 
 from equivox.atomic import write_text
 from equivox.reports.case_list import hover_lines, list_cases, lowest_cases
+from equivox.reports.discovery_views import DiscoveryView, discovery_view
 from equivox.reports.document import packed_csv, render, words
 from equivox.reports.embedding import embedded_json, finite
 from equivox.reports.gallery import gallery_case, window_filters
@@ -125,6 +126,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "others": others,
         "verdict_lead": _verdict_lead(settings),
         "gallery": gallery,
+        "discovery": _discovery(summary, headline),
         "lowest": lowest_cases(listed, settings),
         "other_tools": other_tools,
         "lesions": lesions,
@@ -197,6 +199,14 @@ def _lesions(summary: Mapping[str, Any], headline: TableView | None) -> LesionSe
     for table in summary["tables"]:
         if headline is not None and table["role"] == headline.role and table.get("lesions"):
             return lesion_section(table["lesions"], summary["settings"], table["lesion_sentences"])
+    return None
+
+
+def _discovery(summary: Mapping[str, Any], headline: TableView | None) -> DiscoveryView | None:
+    """Return the slices and trends of the headline's cases; None where there are none in the summary."""
+    for table in summary["tables"]:
+        if headline is not None and table["role"] == headline.role and "slices" in table:
+            return discovery_view(table, summary["settings"])
     return None
 
 

@@ -132,3 +132,16 @@ def test_the_smooth_follows_a_bend_and_takes_equal_numbers() -> None:
     line = local_linear(x, np.abs(x), np.array([-0.9, 0.0, 0.9]), span=0.2)
     assert line == pytest.approx([0.9, 0.0, 0.9], abs=0.07)
     assert local_linear(np.ones(5), np.arange(5.0), np.array([1.0])) == pytest.approx([2.0])
+
+
+def test_the_interval_is_that_of_ranking_every_resample_anew() -> None:
+    rng = np.random.default_rng(8)
+    # Whole numbers, so that many are equal.
+    number = rng.integers(0, 6, 15).astype(float)
+    measure = number + rng.integers(0, 4, 15)
+    found = associate(number, measure, draws=300, permutations=19, seed=5)
+    places = np.random.default_rng(5).integers(0, 15, (300, 15))
+    expected = [stats.spearmanr(number[row], measure[row]).statistic for row in places]
+    ends = np.quantile(expected, [0.025, 0.975], method="inverted_cdf")
+    assert found.spearman_interval is not None
+    assert (found.spearman_interval.low, found.spearman_interval.high) == pytest.approx(tuple(ends))

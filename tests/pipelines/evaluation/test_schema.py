@@ -67,6 +67,8 @@ def test_a_full_summary_fits_the_schema(summary: dict[str, Any]) -> None:
         (("tables", 0, "role"), "training"),
         (("tables", 0, "overall", "dice", "mean"), "0.8"),
         (("tables", 0, "attributes", 0, "verdict", "answer"), "fair"),
+        (("tables", 0, "residuals", "trends", 0, "raw", "spearman"), "0.3"),
+        (("tables", 0, "slices", "slices"), None),
         (("left_out", "missing_predictions"), {}),
         (("settings", "distance_unit"), "cm"),
     ],

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from equivox.errors import InputError
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, Interval
+
+_CHUNK: Final = 1_000_000
+"""Resampled values held in memory at a time: 8 MB, and several such at once."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,11 @@ def permutation_p(
     rng = np.random.default_rng(seed)
     a, b = x - x.mean(), y - y.mean()
     observed = abs(float(a @ b))
-    shuffled = rng.permuted(np.tile(b, (draws, 1)), axis=1)
-    at_least = int((np.abs(shuffled @ a) >= observed * (1 - 1e-9)).sum())
+    at_least = 0
+    rows = max(1, _CHUNK // len(b))
+    for start in range(0, draws, rows):
+        shuffled = rng.permuted(np.tile(b, (min(rows, draws - start), 1)), axis=1)
+        at_least += int((np.abs(shuffled @ a) >= observed * (1 - 1e-9)).sum())
     return (1 + at_least) / (1 + draws)
 
 
@@ -235,15 +242,47 @@ def _interval(
     by_rank: bool,
 ) -> Interval | None:
     rng = np.random.default_rng(seed)
-    indices = rng.integers(0, len(x), (draws, len(x)))
-    a, b = x[indices], y[indices]
-    if by_rank:
-        a, b = average_ranks(a), average_ranks(b)
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    size = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    found = (a * b).sum(axis=1)[size > 0] / size[size > 0]
+    n = len(x)
+    rows = max(1, _CHUNK // n)
+    parts = []
+    for start in range(0, draws, rows):
+        drawn = rng.integers(0, n, (min(rows, draws - start), n))
+        flat = (drawn + n * np.arange(len(drawn))[:, None]).ravel()
+        counts = np.bincount(flat, minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+        a, b = (_resampled_ranks(one, counts) if by_rank else one[None, :] for one in (x, y))
+        parts.append(_resampled_correlations(a, b, counts))
+    found = np.concatenate(parts)
     if len(found) < draws / 2:
         return None
     tail = (1 - confidence) / 2
     low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
     return Interval(float(low), float(high))
+
+
+def _resampled_ranks(
+    values: Float[np.ndarray, " patients"], counts: Float[np.ndarray, "draws patients"]
+) -> Float[np.ndarray, "draws patients"]:
+    """Return the average rank of each patient's value in each resample, told by how often each patient is in it.
+
+    Nothing is sorted again: the ranks of equal values are the mean of the places that they take among all.
+    """
+    _, codes = np.unique(values, return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(codes.max() + 1))
+    taken = np.add.reduceat(counts[:, order], starts, axis=1)
+    ranks: np.ndarray = (taken.cumsum(axis=1) - (taken - 1) / 2)[:, codes]
+    return ranks
+
+
+def _resampled_correlations(
+    a: Float[np.ndarray, "rows patients"],
+    b: Float[np.ndarray, "others patients"],
+    counts: Float[np.ndarray, "draws patients"],
+) -> Float[np.ndarray, " correlated"]:
+    """Return the correlation in each resample; those in which either has a single value are left out."""
+    n = counts.shape[1]
+    a, b = (one - ((counts * one).sum(axis=1) / n)[:, None] for one in (a, b))
+    weighted = counts * a
+    size = np.sqrt((weighted * a).sum(axis=1) * (counts * b * b).sum(axis=1))
+    found: np.ndarray = (weighted * b).sum(axis=1)[size > 0] / size[size > 0]
+    return found

@@ -228,6 +228,54 @@ def contrast_family(
     return ContrastFamily(tuple(contrasts), critical, draws, confidence, power, untested)
 
 
+def larger_mean_p(
+    values: Float[np.ndarray, " patients"],
+    inside: Bool[np.ndarray, " patients"],
+    *,
+    minimum: int = MINIMUM_PATIENTS,
+    draws: int = PERMUTATIONS,
+    seed: int = 0,
+) -> float | None:
+    """Return the one-sided p-value of no larger mean inside than outside, by permuting patients.
+
+    The statistic is Welch's with its sign, as in `contrast_family` for one group; ``p = (1 + b) / (1 + B)`` with ``b``
+    of the ``B`` permutations at least as large. It is for a direction that was fixed on other patients.
+
+    Args:
+        values: One value a patient.
+        inside: Which patients are in the group; all others are the rest.
+        minimum: With fewer patients on either side there is no p-value.
+        draws: Permutations.
+        seed: Of the permutations.
+
+    Raises:
+        InputError: If a value is missing, or the groups have another number of patients.
+
+    Example:
+        >>> values, inside = np.arange(24.0), np.arange(24) >= 12
+        >>> larger_mean_p(values, inside, draws=199), larger_mean_p(values, ~inside, draws=199)
+        (0.005, 1.0)
+    """
+    groups = ["in" if member else "out" for member in inside]
+    _check(values, {"group": groups}, None)
+    if min(int(inside.sum()), int((~inside).sum())) < max(minimum, 2):
+        return None
+    design, _ = _design({"group": groups}, None, minimum)
+    one = design.contrast(design.keys.index(("group", "in")))
+
+    def signed(rows: Float[np.ndarray, "draws patients"]) -> Float[np.ndarray, " draws"]:
+        difference, error = one.welch(rows)
+        statistic: np.ndarray = (np.sign(difference) * _studentised(difference, error))[:, 0]
+        return statistic
+
+    sample = values.astype(np.float64)
+    observed = float(signed(sample[None, :])[0])
+    # A little less, so that rounding does not part equal statistics.
+    threshold = observed - 1e-9 * abs(observed) if math.isfinite(observed) else observed
+    at_least = sum(int((signed(rows) >= threshold).sum()) for rows in permuted(sample, draws, seed))
+    return (1 + at_least) / (1 + draws)
+
+
 def patients_needed(
     values: Float[np.ndarray, " patients"],
     groups: Sequence[str | None],

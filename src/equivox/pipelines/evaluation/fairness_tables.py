@@ -235,10 +235,10 @@ def _covariates(
     for name in options.case_mix:
         column = _GROUP_PREFIX + name
         if name == "volume":
-            found[name] = _log_volume(rows, patients)
+            found[name] = log_volume(rows, patients)
         elif name == "slice_thickness":
             if "slice_thickness_mm" in rows:
-                found[name] = _patient_mean(rows, "slice_thickness_mm", patients)
+                found[name] = patient_mean(rows, "slice_thickness_mm", patients)
         elif name != attribute and column in rows:
             cases = rows.drop_duplicates("case_id")
             values = [None if pd.isna(value) else str(value) for value in cases[column]]
@@ -247,15 +247,21 @@ def _covariates(
     return found
 
 
-def _log_volume(rows: pd.DataFrame, patients: "pd.Index[Any]") -> np.ndarray:
-    """Return the logarithm of the reference's volume of all classes together; an empty one counts as the smallest."""
+def reference_volume(rows: pd.DataFrame, patients: "pd.Index[Any]") -> np.ndarray:
+    """Return each patient's mean volume of the reference's classes together, in the unit of the rows."""
     whole = rows.groupby(["patient_id", "case_id"])["reference"].sum().groupby("patient_id").mean()
-    volume = whole.reindex(patients).to_numpy(dtype=np.float64)
+    return whole.reindex(patients).to_numpy(dtype=np.float64)
+
+
+def log_volume(rows: pd.DataFrame, patients: "pd.Index[Any]") -> np.ndarray:
+    """Return the natural logarithm of the reference's volume; an empty one counts as the smallest."""
+    volume = reference_volume(rows, patients)
     positive = volume[volume > 0]
     return np.log(np.maximum(volume, positive.min())) if len(positive) else np.full(len(volume), np.nan)
 
 
-def _patient_mean(rows: pd.DataFrame, column: str, patients: "pd.Index[Any]") -> np.ndarray:
+def patient_mean(rows: pd.DataFrame, column: str, patients: "pd.Index[Any]") -> np.ndarray:
+    """Return each patient's mean over cases of what a column says of the whole case; NaN where it says nothing."""
     cases = rows.drop_duplicates("case_id").groupby("patient_id")[column].mean()
     return cases.reindex(patients).to_numpy(dtype=np.float64)
 

@@ -8,6 +8,7 @@ from equivox.metrics.fairness.verdict import RULE, RULE_SHARED
 from equivox.metrics.masks.empty import EMPTY_POLICIES
 from equivox.metrics.masks.surface import HD95_CONVENTIONS
 from equivox.metrics.statistics.simulated import ESTIMATES, SITUATIONS, SMALLEST, Estimate, neighbours, simulated_table
+from equivox.pipelines.evaluation.discovery import DISCOVERY_REFERENCES, discovery_methods
 from equivox.pipelines.evaluation.fairness_tables import FAIRNESS_REFERENCES, fairness_methods
 from equivox.pipelines.evaluation.options import EvaluateOptions
 
@@ -80,6 +81,7 @@ def describe_methods(
             "ranked by them."
         ),
         **fairness_methods(options, units),
+        **discovery_methods(options),
         "scope": (
             "Intervals hold for these trained models and for patients like these; training again, or another hospital, "
             "adds variation that is not in them. A failure that no patient here shows cannot be in an interval of a "
@@ -89,7 +91,7 @@ def describe_methods(
         "chosen": "Nothing was chosen on the scored cases by this evaluation: no threshold, no checkpoint.",
         "roles": {str(table["role"]): _ROLE_WORDS[str(table["role"])] for table in tables},
         "notes": list(notes),
-        "references": [*_REFERENCES, *FAIRNESS_REFERENCES],
+        "references": [*_REFERENCES, *FAIRNESS_REFERENCES, *DISCOVERY_REFERENCES],
     }
 
 

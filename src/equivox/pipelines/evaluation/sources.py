@@ -1,7 +1,8 @@
 """What there is to score: a cohort with its predictions, or two folders of masks and a table of groups."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +10,10 @@ from equivox.datasets.cohort import AttributeConfig, Case, Cohort, load_cohort
 from equivox.datasets.import_table import UNKNOWN_WORDS
 from equivox.datasets.split import SPLIT_NAME, load_split
 from equivox.datasets.text_table import plain_codes, read_text_table, refuse_lost_zeros
+from equivox.datasets.wording import some
 from equivox.errors import InputError
 from equivox.options import parse_options
+from equivox.pipelines.evaluation.group_checks import CaseValues, check_values, single_groups, unmatched_ids
 from equivox.pipelines.evaluation.predictions import (
     PREDICTION_LIST,
     listed_mask,
@@ -41,7 +44,9 @@ class ScoredCase:
         reference: File of the reference mask.
         prediction: File of the predicted mask; None where it is missing, which counts as a failure.
         image: File of the first channel, for the gallery; None where there is none.
-        groups: Attribute -> group, None where unknown.
+        groups: Attribute -> group, None where unknown. Of a continuous attribute it is that of the patient's mean, so
+            the same for all of a patient's cases.
+        numbers: Continuous attribute -> number of this case, None where unknown.
     """
 
     case_id: str
@@ -51,6 +56,7 @@ class ScoredCase:
     prediction: Path | None
     image: Path | None
     groups: Mapping[str, str | None]
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class EvaluationSource:
         notes: Further things that a reader should know.
         model: Name and run folder of the model, as far as known.
         files: Tables that were read, for their hashes.
+        table: The table that gives the groups; None where there is none.
     """
 
     name: str
@@ -90,6 +97,7 @@ class EvaluationSource:
     notes: tuple[str, ...] = ()
     model: Mapping[str, str | None] = field(default_factory=lambda: {"name": None, "run": None})
     files: tuple[Path, ...] = ()
+    table: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,9 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
         InputError: If the cohort or the list cannot be read, or no case has both a reference and a prediction.
     """
     cohort = load_cohort(folder)
+    table = folder / "cohort.csv"
+    values = [CaseValues(case.case_id, case.patient_id, case.attributes) for case in cohort.cases]
+    check_values(values, cohort.config.attributes, table, "cohort")
     masks, listed = masks_in(predictions), read_list(predictions)
     roles, excluded = _roles(cohort, listed, folder)
     cases, missing = [], []
@@ -140,7 +151,7 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
         prediction = listed_mask(listed.get(case.case_id), case.case_id, predictions, masks)
         if prediction is None:
             missing.append(case.case_id)
-        cases.append(_scored_case(cohort, case, roles[case.case_id], prediction))
+        cases.append(_scored_case(cohort, case, roles[case.case_id], prediction, table))
     known = {case.case_id for case in cohort.cases}
     named = {row.get("file", "") for row in listed.values()}
     extra = [stem for stem, path in masks.items() if stem not in known and path.name not in named]
@@ -161,12 +172,14 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
         attributes=dict(config.attributes),
         nominal_spacing=config.nominal_spacing,
         modality=next(iter(config.channels.values())).modality,
-        cases=tuple(cases),
+        cases=grouped_by_patient_mean(cases, config.attributes),
         excluded=excluded,
         missing_predictions=tuple(missing),
         extra_predictions=tuple(extra),
+        notes=single_groups([case.groups for case in cases], config.attributes),
         model=read_model(predictions),
-        files=(folder / "cohort.csv", folder / SPLIT_NAME, predictions / PREDICTION_LIST),
+        files=(table, folder / SPLIT_NAME, predictions / PREDICTION_LIST),
+        table=table,
     )
 
 
@@ -195,29 +208,32 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
     groups, patient, classes = options.groups, options.patient, options.classes
     configs = attribute_configs(options)
     rows = read_groups(options, configs, set(reference_files))
-    cases, excluded, notes = [], {}, []
+    cases: list[ScoredCase] = []
+    excluded: dict[str, str] = {}
     for case_id, reference in reference_files.items():
         row = rows.get(case_id)
         if row is None and patient is not None and groups is not None:
             excluded[case_id] = f"no row in {groups.name}, so its patient is unknown"
             continue
-        values = row or {}
+        values: dict[str, str | None] = {name: (row or {}).get(name) or None for name in configs}
         cases.append(
             ScoredCase(
                 case_id,
-                values[patient] if patient else case_id,
+                row[patient] if row is not None and patient else case_id,
                 "all",
                 reference,
                 prediction_files.get(case_id),
                 None,
-                {name: group_of(config, values.get(name) or None, name, groups) for name, config in configs.items()},
+                {name: group_of(config, values[name], name, groups) for name, config in configs.items()},
+                numbers_of(configs, values),
             )
         )
-    rowless = [case_id for case_id in reference_files if groups is not None and case_id not in rows]
-    if rowless and patient is None:
-        notes.append(f"Without a row in the table of groups, so of unknown group: {', '.join(rowless)}.")
+    notes: tuple[str, ...] = ()
+    if groups is not None:
+        notes += unmatched_ids(groups, rows, reference_files, excluded=patient is not None)
+        notes += single_groups([case.groups for case in cases], configs)
     if patient is None:
-        notes.append("No column of patients was given: each case counts as a patient of its own.")
+        notes += ("No column of patients was given: each case counts as a patient of its own.",)
     return EvaluationSource(
         name=references.resolve().name,
         predictions=predictions,
@@ -227,26 +243,26 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
         attributes=configs,
         nominal_spacing=options.nominal_spacing,
         modality="OTHER",
-        cases=tuple(cases),
+        cases=grouped_by_patient_mean(cases, configs),
         excluded=excluded,
         missing_predictions=tuple(case.case_id for case in cases if case.prediction is None),
         extra_predictions=tuple(sorted(set(prediction_files) - set(reference_files))),
-        notes=tuple(notes),
+        notes=notes,
         model=read_model(predictions),
         files=(groups,) if groups else (),
+        table=groups,
     )
 
 
-def _scored_case(cohort: Cohort, case: Case, role: Role, prediction: Path | None) -> ScoredCase:
+def _scored_case(cohort: Cohort, case: Case, role: Role, prediction: Path | None, table: Path) -> ScoredCase:
     if case.label is None:  # excluded before
         msg = f"case {case.case_id}: expected a reference mask, got none; exclude it"
         raise InputError(msg)
-    groups = {
-        name: group_of(config, case.attributes.get(name), name, cohort.folder / "cohort.csv")
-        for name, config in cohort.config.attributes.items()
-    }
+    configs = cohort.config.attributes
+    groups = {name: group_of(config, case.attributes.get(name), name, table) for name, config in configs.items()}
     image = next(iter(case.images.values()), None)
-    return ScoredCase(case.case_id, case.patient_id, role, case.label, prediction, image, groups)
+    numbers = numbers_of(configs, case.attributes)
+    return ScoredCase(case.case_id, case.patient_id, role, case.label, prediction, image, groups, numbers)
 
 
 def attribute_configs(options: MaskOptions) -> dict[str, AttributeConfig]:
@@ -269,6 +285,34 @@ def group_of(config: AttributeConfig, value: str | None, name: str, table: Path 
     except InputError as error:
         msg = f"{table}: column '{name}': {error}"
         raise InputError(msg) from None
+
+
+def numbers_of(configs: Mapping[str, AttributeConfig], values: Mapping[str, str | None]) -> dict[str, float | None]:
+    """Return the number of each continuous attribute, None where it is unknown; the values were checked before."""
+    continuous = [name for name, config in configs.items() if config.kind == "continuous"]
+    return {name: None if values.get(name) is None else float(str(values[name])) for name in continuous}
+
+
+def grouped_by_patient_mean(
+    cases: Sequence[ScoredCase], configs: Mapping[str, AttributeConfig]
+) -> tuple[ScoredCase, ...]:
+    """Put all cases of a patient into the group of the patient's mean of each continuous attribute.
+
+    A patient's age differs from visit to visit and contradicts nothing; yet a patient is in one group.
+    """
+    known: dict[tuple[str, str], list[float]] = {}
+    for case in cases:
+        for name, number in case.numbers.items():
+            if number is not None:
+                known.setdefault((case.patient_id, name), []).append(number)
+    groups = {
+        (patient, name): configs[name].group_of(repr(math.fsum(numbers) / len(numbers)))
+        for (patient, name), numbers in known.items()
+    }
+    return tuple(
+        replace(case, groups={**case.groups, **{name: groups.get((case.patient_id, name)) for name in case.numbers}})
+        for case in cases
+    )
 
 
 def _roles(
@@ -312,7 +356,8 @@ def read_groups(
         case_ids: The cases that there are.
 
     Raises:
-        InputError: If the table lacks a column, names a case twice, or fits no case.
+        InputError: If the table lacks a column, names a case twice, fits no case, or a column does not hold what it is
+            declared to hold.
     """
     path, key, patient = options.groups, options.key, options.patient
     if path is None:
@@ -343,9 +388,10 @@ def read_groups(
         rows[cells[wanted[0]]] = cells
     refuse_lost_zeros(path, wanted[0], rows, case_ids)
     if not case_ids & set(rows):
+        masks, ids = (some((f"'{one}'" for one in names), 3) for names in (sorted(case_ids), rows))
         msg = (
-            f"{path}: expected file names such as '{min(case_ids)}' in column '{wanted[0]}', got "
-            f"'{next(iter(rows))}'; choose another column with --key"
+            f"{path}: expected case ids such as {masks} in column '{wanted[0]}', got {ids}; choose another "
+            "column with --key"
         )
         raise InputError(msg)
     if patient and any(not rows[case_id][patient] for case_id in case_ids & set(rows)):
@@ -354,4 +400,10 @@ def read_groups(
     if not configs and not patient:
         msg = f"{path}: expected a column to report by, got none of {columns}; name it with --attribute or --continuous"
         raise InputError(msg)
+    cells_of = [
+        CaseValues(case_id, row[patient] if patient else case_id, {name: row[name] or None for name in configs})
+        for case_id, row in rows.items()
+        if case_id in case_ids
+    ]
+    check_values(cells_of, configs, path, "groups")
     return rows

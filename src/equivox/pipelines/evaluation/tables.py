@@ -15,6 +15,7 @@ from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quanti
 from equivox.metrics.statistics.patient_means import case_values, patient_values
 from equivox.metrics.statistics.permutation import Blocks, ContrastFamily, contrast_family, patients_needed
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
+from equivox.pipelines.evaluation.discovery import discover
 from equivox.pipelines.evaluation.fairness_tables import (
     adjusted_differences,
     case_mix_sentence,
@@ -83,6 +84,7 @@ def build_table(
             {"name": grouping.name, "groups": _groups(rows, primary, grouping, options)}
             for grouping in crossings(groupings, options)
         ],
+        **(discover(rows, primary, groupings, units, options) if headline else {}),
     }
 
 

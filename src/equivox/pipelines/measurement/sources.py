@@ -6,8 +6,9 @@ from pathlib import Path
 
 from equivox.datasets.cohort import AttributeConfig, Cohort, load_cohort
 from equivox.errors import InputError
+from equivox.pipelines.evaluation.group_checks import CaseValues, check_values
 from equivox.pipelines.evaluation.predictions import masks_in, read_label_names
-from equivox.pipelines.evaluation.sources import MaskOptions, attribute_configs, group_of, read_groups
+from equivox.pipelines.evaluation.sources import MaskOptions, attribute_configs, group_of, numbers_of, read_groups
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def cohort_to_measure(folder: Path, masks: Path | None, channel: str | None) -> 
     if name not in config.channels:
         msg = f"--channel {name}: expected one of {list(config.channels)}; choose one of them"
         raise InputError(msg)
+    values = [CaseValues(case.case_id, case.patient_id, case.attributes) for case in cohort.cases]
+    check_values(values, config.attributes, folder / "cohort.csv", "cohort")
     found = masks_in(masks) if masks is not None else {}
     cases, excluded = [], {}
     for case in cohort.cases:
@@ -87,7 +90,7 @@ def cohort_to_measure(folder: Path, masks: Path | None, channel: str | None) -> 
                 mask,
                 case.images.get(name),
                 {a: c.group_of(case.attributes.get(a)) for a, c in config.attributes.items()},
-                _numbers(config.attributes, case.attributes),
+                numbers_of(config.attributes, case.attributes),
             )
         )
     if not cases:
@@ -137,7 +140,7 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
         values: dict[str, str | None] = {name: (row or {}).get(name) or None for name in configs}
         groups = {name: group_of(config, values[name], name, options.groups) for name, config in configs.items()}
         patient = row[options.patient] if row is not None and options.patient else case_id
-        cases.append(MeasuredPatient(case_id, patient, mask, image, groups, _numbers(configs, values)))
+        cases.append(MeasuredPatient(case_id, patient, mask, image, groups, numbers_of(configs, values)))
     if not cases:
         msg = (
             f"{masks}: expected a mask that can be measured, got none of {len(found)}: {next(iter(excluded.values()))}"
@@ -166,9 +169,3 @@ def _cohort_values(cohort: Cohort, masks: Path | None) -> dict[int, str]:
     by_index = {index: name for name, index in config.classes.items()}
     # Masks of class indices, where no index could be mistaken for a value of the reference files.
     return own | {index: name for index, name in by_index.items() if not set(by_index) & set(own)}
-
-
-def _numbers(configs: Mapping[str, AttributeConfig], values: Mapping[str, str | None]) -> dict[str, float | None]:
-    continuous = [name for name, config in configs.items() if config.kind == "continuous"]
-    # `group_of` has refused what is no number.
-    return {name: None if values.get(name) is None else float(str(values[name])) for name in continuous}

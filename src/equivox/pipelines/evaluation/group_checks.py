@@ -1,0 +1,218 @@
+"""What is wrong with the groups that a table gives to the cases, said before anything is scored."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from equivox.datasets.cohort import AttributeConfig
+from equivox.datasets.wording import some
+from equivox.errors import InputError
+from equivox.metrics.fairness.groups import one_group_per_patient
+
+logger = logging.getLogger(__name__)
+
+_MOST_GROUPS: Final = 20
+"""A column of more values than these, most of them of one patient alone, is no column of groups."""
+
+_MOSTLY: Final = 0.8
+"""From this share of numbers on, the words in a column are taken for slips and not for groups."""
+
+_LETTERS: Final = 24
+"""Of a cell that a message shows."""
+
+TableKind = Literal["groups", "cohort"]
+"""Where the columns are declared: in the command beside the table of groups, or in the cohort."""
+
+
+@dataclass(frozen=True)
+class CaseValues:
+    """What a table says of one case.
+
+    Attributes:
+        case_id: The case.
+        patient_id: Its patient.
+        values: Attribute -> the cell as text, None where it is not known.
+    """
+
+    case_id: str
+    patient_id: str
+    values: Mapping[str, str | None]
+
+
+def check_values(
+    cases: Sequence[CaseValues], configs: Mapping[str, AttributeConfig], table: Path | None, kind: TableKind
+) -> None:
+    """Check that each column holds what it is declared to hold.
+
+    Args:
+        cases: The cases.
+        configs: How the values of each attribute make groups.
+        table: The table, to be named.
+        kind: Which remedy to name.
+
+    Raises:
+        InputError: If a continuous attribute has a cell that is no number; if a categorical one has a few words among
+            numbers; or if it has more than 20 values of which more than half of the patients have one of their own.
+    """
+    for name, config in configs.items():
+        known = [(case, cell) for case in cases if (cell := case.values.get(name)) is not None]
+        if config.kind == "continuous":
+            _refuse_words(known, name, table)
+        else:
+            named = [(case, config.names.get(cell, cell)) for case, cell in known]
+            _refuse_mixture(named, name, table, kind)
+            _refuse_free_text(named, name, table, kind)
+
+
+def unmatched_ids(
+    table: Path, row_ids: Collection[str], mask_ids: Collection[str], *, excluded: bool
+) -> tuple[str, ...]:
+    """Return, as sentences that are also logged as warnings, which ids are in the table or among the masks alone.
+
+    Args:
+        table: The table, to be named.
+        row_ids: The ids of its rows.
+        mask_ids: The ids of the masks.
+        excluded: Whether a mask without a row is excluded; else its group is unknown.
+    """
+    rowless = [one for one in mask_ids if one not in row_ids]
+    maskless = [one for one in row_ids if one not in mask_ids]
+    fate = "excluded, as their patients are unknown" if excluded else "of unknown group"
+    notes = []
+    if rowless:
+        notes.append(
+            f"{len(rowless)} of {len(mask_ids)} masks have no row in {table.name} and are {fate}: {some(rowless)}."
+        )
+    if maskless:
+        notes.append(f"{len(maskless)} of {len(row_ids)} rows of {table.name} have no mask: {some(maskless)}.")
+    return _warned(notes)
+
+
+def single_groups(groups: Sequence[Mapping[str, str | None]], names: Iterable[str]) -> tuple[str, ...]:
+    """Return, as sentences that are also logged as warnings, the attributes by which nobody can be compared.
+
+    Args:
+        groups: Attribute -> group, of each case.
+        names: The attributes.
+    """
+    notes = []
+    for name in names:
+        found = {group for one in groups if (group := one.get(name)) is not None}
+        if len(found) < 2:
+            what = f"is '{next(iter(found))}' wherever it is known" if found else "is not known for any case"
+            notes.append(f"'{name}' {what}: there are no groups of it to compare.")
+    return _warned(notes)
+
+
+def refuse_contradictions(
+    patients: Sequence[str],
+    groups: Mapping[str, Sequence[str | None]],
+    table: Path | None,
+) -> None:
+    """Refuse cases that put one patient into several groups of an attribute.
+
+    Args:
+        patients: The patient of each case.
+        groups: Attribute -> the group of each case.
+        table: The table, to be named.
+
+    Raises:
+        InputError: If there is such a patient; up to five are named with their groups.
+    """
+    for name, own in groups.items():
+        _, conflicting = one_group_per_patient(patients, own)
+        if not conflicting:
+            continue
+        told = [
+            f"{' and '.join(_quoted(sorted(_groups_of(patient, patients, own))[:3]))} for {patient}"
+            for patient in conflicting
+        ]
+        msg = (
+            f"{table}: column '{name}': expected one group for each patient, got {some(told)}; mend the rows, or add "
+            "--allow-partial to count such patients as of unknown group and list them"
+        )
+        raise InputError(msg)
+
+
+def _groups_of(patient: str, patients: Sequence[str], groups: Sequence[str | None]) -> set[str]:
+    return {group for one, group in zip(patients, groups, strict=True) if one == patient and group is not None}
+
+
+def _refuse_words(known: Sequence[tuple[CaseValues, str]], name: str, table: Path | None) -> None:
+    words = [(case, cell) for case, cell in known if not _is_number(cell)]
+    if words:
+        msg = (
+            f"{table}: column '{name}': expected a number in each cell, got {_where(words)}; mend the cells, or leave "
+            "them empty where the value is unknown"
+        )
+        raise InputError(msg)
+
+
+def _refuse_mixture(known: Sequence[tuple[CaseValues, str]], name: str, table: Path | None, kind: TableKind) -> None:
+    # A code such as 02 is a name.
+    words = [(case, cell) for case, cell in known if not _is_number(cell) or _is_code(cell)]
+    if not words or len(known) - len(words) < _MOSTLY * len(known):
+        return
+    remedy = {
+        "groups": "mend the cells, leave them empty where the value is unknown, or give the other groups words too",
+        "cohort": "mend the cells, leave them empty where the value is unknown, or give the codes names in cohort.yaml",
+    }
+    msg = (
+        f"{table}: column '{name}': expected either numbers or words, got {_where(words)} among "
+        f"{len(known) - len(words)} numbers; {remedy[kind]}"
+    )
+    raise InputError(msg)
+
+
+def _refuse_free_text(known: Sequence[tuple[CaseValues, str]], name: str, table: Path | None, kind: TableKind) -> None:
+    patients = {case.patient_id for case, _ in known}
+    holders = Counter(cell for _, cell in dict.fromkeys((case.patient_id, cell) for case, cell in known))
+    alone = {case.patient_id for case, cell in known if holders[cell] == 1}
+    if len(holders) <= _MOST_GROUPS or 2 * len(alone) <= len(patients):
+        return
+    numbers = all(map(_is_number, holders))
+    got = f"{len(holders)} different {'numbers' if numbers else 'texts'} of {len(patients)} patients"
+    remedy = {
+        ("groups", True): f"give it as --continuous {name}=<edges>, or choose another column",
+        ("groups", False): "choose another column with --attribute, or write one of a few words into each cell",
+        ("cohort", True): "declare it in cohort.yaml as {kind: continuous, bins: [...]}",
+        ("cohort", False): "take it out of the attributes in cohort.yaml, or write one of a few words into each cell",
+    }
+    msg = (
+        f"{table}: column '{name}': expected groups of patients, got {got}, such as "
+        f"{', '.join(_quoted(list(holders)[:3]))}; {remedy[kind, numbers]}"
+    )
+    raise InputError(msg)
+
+
+def _where(cells: Sequence[tuple[CaseValues, str]]) -> str:
+    """Return the cells that do not fit, each word once, with the first cases that have it."""
+    cases: dict[str, list[str]] = {}
+    for case, cell in cells:
+        cases.setdefault(cell, []).append(case.case_id)
+    return some(f"{_quoted([cell])[0]} ({some(ids, 3)})" for cell, ids in cases.items())
+
+
+def _quoted(cells: Sequence[str]) -> list[str]:
+    return [f"'{cell}'" if len(cell) <= _LETTERS else f"'{cell[: _LETTERS - 3].rstrip()}...'" for cell in cells]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _is_code(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == "0" and cell[1].isdigit()
+
+
+def _warned(notes: Sequence[str]) -> tuple[str, ...]:
+    for note in notes:
+        logger.warning("%s", note)
+    return tuple(notes)
