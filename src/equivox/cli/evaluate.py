@@ -74,6 +74,14 @@ def evaluate(
             help="How: match=any_overlap, threshold=0.3, policy=merge, minimum_volume_mm3=30, ...; may come again.",
         ),
     ] = None,
+    probabilities: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|FOLDER",
+            help="Maps of probabilities, for calibration: CASE/1-CLASS.nii.gz or CASE.npz. auto: PREDICTIONS/"
+            "probabilities, or CASE.npz among the predictions.",
+        ),
+    ] = "auto",
     compat: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,7 +140,7 @@ def evaluate(
     Give --cohort, or --references with --groups. A missing prediction counts as a failure. Ends with 2 and writes
     nothing when a case cannot be scored, unless --allow-partial is given.
     """
-    from equivox.cli.table_options import classes_of, edges_of, settings_of
+    from equivox.cli.table_options import classes_of, edges_of, probability_choice, settings_of
     from equivox.metrics.lesions.options import LesionOptions
     from equivox.options import flag, parse_options
     from equivox.pipelines.evaluate import EvaluateOptions
@@ -171,6 +179,7 @@ def evaluate(
         classes=classes_of(class_ or []) or None,
         nominal_spacing=nominal_spacing,
         options=parse_options(EvaluateOptions, values, flag),
+        probabilities=probability_choice(probabilities),
         workers=workers,
         memory_gib=memory_gib,
         overwrite=overwrite,

@@ -1,6 +1,7 @@
 """What options say of masks and of the table beside them, as several commands take it."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from equivox.errors import InputError
 
@@ -77,3 +78,13 @@ def modality_of(text: str) -> str:
         msg = f"--modality {text}: expected one of {', '.join(known)}; choose one of them"
         raise InputError(msg)
     return text.upper()
+
+
+def probability_choice(text: str) -> Literal["auto", "none"] | Path:
+    """Return what ``--probabilities`` asks for.
+
+    Example:
+        >>> probability_choice("none")
+        'none'
+    """
+    return "auto" if text == "auto" else "none" if text == "none" else Path(text)

@@ -16,18 +16,26 @@ from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.metrics.fairness.groups import one_group_per_patient
 from equivox.metrics.lesions.detection_summary import IntervalSettings
+from equivox.metrics.lesions.froc import CaseCandidates
 from equivox.metrics.lesions.options import LesionOptions
 from equivox.parallel import map_cases
+from equivox.pipelines.evaluation.calibration import (
+    CASE_COLUMNS,
+    describe_calibration,
+    lesion_candidates,
+    summarise_calibration,
+)
 from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
 from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
 from equivox.pipelines.evaluation.discovery import NUMBER_PREFIX
 from equivox.pipelines.evaluation.fairness_tables import check_attribute_names
 from equivox.pipelines.evaluation.group_checks import refuse_contradictions
 from equivox.pipelines.evaluation.lesions import describe_lesions, lesion_table, summarise_lesions
-from equivox.pipelines.evaluation.memory import workers_within
+from equivox.pipelines.evaluation.memory import MAP_BYTES_PER_VOXEL, workers_within
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.pipelines.evaluation.overlays import choose_overlays
 from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
+from equivox.pipelines.evaluation.probabilities import ProbabilityChoice, ProbabilityMaps, find_probabilities
 from equivox.pipelines.evaluation.sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
 from equivox.pipelines.evaluation.summary import summarise
 from equivox.pipelines.evaluation.tables import GROUP_PREFIX, build_table, group_rows
@@ -85,6 +93,7 @@ def evaluate(
     classes: Mapping[int, str] | None = None,
     nominal_spacing: bool = False,
     options: EvaluateOptions | None = None,
+    probabilities: ProbabilityChoice = "auto",
     workers: int = 1,
     memory_gib: float | None = None,
     overwrite: bool = False,
@@ -111,6 +120,7 @@ def evaluate(
         classes: With `references`: value in the masks -> class name; else every value but 0 is a class.
         nominal_spacing: With `references`: voxel sizes are not real; everything is then in voxels.
         options: Margin, tolerance, empty-mask policy, draws, seed.
+        probabilities: A folder with a map of each case and class (see `find_probabilities`), ``auto`` or ``none``.
         workers: Processes; 1 works in this one.
         memory_gib: What all of them together may take; None for 80 % of what is free. Fewer work where it is less.
         overwrite: Replace an earlier evaluation at `out`.
@@ -141,13 +151,15 @@ def evaluate(
         patients = [case.patient_id for case in source.cases]
         found = {name: [case.groups.get(name) for case in source.cases] for name in source.attributes}
         refuse_contradictions(patients, found, source.table)
-    workers = workers_within([case.reference for case in source.cases], workers, memory_gib)
+    masks_alone = workers_within([case.reference for case in source.cases], workers, memory_gib)
     check_attribute_names(options, source.attributes)
-    source = _with_classes(source, workers)
+    source = _with_classes(source, masks_alone)
     _check_images(source, options)
     tasks = _tasks(source, options, resample=resample)
+    tasks, maps = _with_maps(tasks, source, probabilities)
+    workers = masks_alone if maps is None else _workers_with_maps(source, maps, workers, memory_gib)
     results, source = _score(source, tasks, workers, allow_partial=allow_partial)
-    evaluation, overlays = _evaluation(out, source, tasks, results, options)
+    evaluation, overlays = _evaluation(out, source, tasks, results, options, maps)
     _write(evaluation, overlays, figures=figures)
     return evaluation
 
@@ -193,18 +205,94 @@ def _evaluation(
     tasks: Mapping[str, ScoringTask],
     results: Mapping[str, CaseResult],
     options: EvaluateOptions,
+    maps: ProbabilityMaps | None,
 ) -> tuple[Evaluation, list[OverlayCase]]:
     units = _units(results)
     rows = _rows(source, results, options)
     tables = _tables(source, rows, units, options)
     further = {}
+    if maps is not None:
+        _calibration(source, tables, rows, results, options)
     if options.lesions is not None:
         further[LESIONS] = _lesions(source, tables, results, units, options)
     summary = summarise(source, rows, results, tables, units, options)
+    if maps is not None:
+        summary["left_out"]["missing_probabilities"] = [case for case in maps.missing if case in results]
+        summary["methods"]["calibration"] = describe_calibration(length_unit=units["hd95"])
     if options.tools:
         summary["compat"], further[RECONCILE] = _other_tools(rows, results, units, options)
     overlays = choose_overlays(source, tasks, rows, tables[0]["role"], options.primary_endpoint)
     return Evaluation(out, summary, _case_table(rows, units, options), group_rows(tables), further), overlays
+
+
+def _with_maps(
+    tasks: Mapping[str, ScoringTask], source: EvaluationSource, choice: ProbabilityChoice
+) -> tuple[dict[str, ScoringTask], ProbabilityMaps | None]:
+    """Give each case its maps of probabilities, where there are any."""
+    values = next(iter(tasks.values())).prediction_values
+    maps = find_probabilities(choice, source.predictions, source.cases, source.classes or {}, values)
+    if maps is None:
+        return dict(tasks), None
+    if maps.missing:
+        logger.warning(
+            "%d cases with a prediction lack a map of probabilities, such as '%s': left out of the calibration",
+            len(maps.missing),
+            maps.missing[0],
+        )
+    return {case_id: replace(task, probabilities=maps.maps.get(case_id, {})) for case_id, task in tasks.items()}, maps
+
+
+def _workers_with_maps(source: EvaluationSource, maps: ProbabilityMaps, workers: int, memory_gib: float | None) -> int:
+    # An archive is read with all its classes, in single precision.
+    archived = any(one.channels for case in maps.maps.values() for one in case.values())
+    further = MAP_BYTES_PER_VOXEL + (4 * (len(source.classes or {}) + 1) if archived else 0)
+    references = [case.reference for case in source.cases]
+    return workers_within(references, workers, memory_gib, further_bytes_per_voxel=further)
+
+
+def _patient_groups(source: EvaluationSource, role: str) -> dict[str, dict[str, str | None]]:
+    """Return attribute -> patient -> group, for the patients of one table."""
+    cases = [case for case in source.cases if case.role == role]
+    patients = [case.patient_id for case in cases]
+    return {
+        name: one_group_per_patient(patients, [case.groups.get(name) for case in cases])[0]
+        for name in source.attributes
+    }
+
+
+def _intervals(options: EvaluateOptions) -> IntervalSettings:
+    return IntervalSettings(options.bootstrap_draws, options.seed, options.confidence, options.minimum_group)
+
+
+def _calibration(
+    source: EvaluationSource,
+    tables: Sequence[dict[str, Any]],
+    rows: pd.DataFrame,
+    results: Mapping[str, CaseResult],
+    options: EvaluateOptions,
+) -> None:
+    """Add what there is to say of probabilities to each table."""
+    found = {case_id: result.probabilities for case_id, result in results.items() if result.probabilities}
+    for table in tables:
+        table["calibration"] = summarise_calibration(
+            found,
+            rows[rows["role"] == table["role"]],
+            classes=list(source.classes or ()),
+            groups=_patient_groups(source, table["role"]),
+            attributes=source.attributes,
+            intervals=_intervals(options),
+        )
+
+
+def _candidates(cases: Sequence[str], results: Mapping[str, CaseResult]) -> dict[str, dict[str, CaseCandidates]]:
+    """Return the candidates of these cases for the FROC curve, by class; empty where no case has maps."""
+    found = {case_id: results[case_id].probabilities for case_id in cases if results[case_id].probabilities}
+    missed = {
+        case_id: {count["class"]: count["tp"] + count["fn"] for count in lesions.counts}
+        for case_id in cases
+        if (lesions := results[case_id].lesions) is not None and not any(one["predicted"] for one in lesions.counts)
+    }
+    return lesion_candidates(found, missed)
 
 
 def _lesions(
@@ -218,22 +306,17 @@ def _lesions(
     lesions = options.lesions or LesionOptions()
     found = {case_id: result.lesions for case_id, result in results.items() if result.lesions is not None}
     length, volume = units["hd95"], units["volume_error"]
-    draws = IntervalSettings(options.bootstrap_draws, options.seed, options.confidence, options.minimum_group)
     for table in tables:
         cases = [case for case in source.cases if case.role == table["role"]]
-        patients = [case.patient_id for case in cases]
-        groups = {
-            name: one_group_per_patient(patients, [case.groups.get(name) for case in cases])[0]
-            for name in source.attributes
-        }
         table["lesions"] = summarise_lesions(
             {case.case_id: found[case.case_id] for case in cases},
             {case.case_id: case.patient_id for case in cases},
-            groups=groups,
+            groups=_patient_groups(source, table["role"]),
             attributes=source.attributes,
             options=lesions,
             in_voxels=length == "voxels",
-            intervals=draws,
+            intervals=_intervals(options),
+            candidates=_candidates([case.case_id for case in cases], results),
         )
         table["lesion_sentences"] = describe_lesions(lesions, volume_unit=volume, length_unit=length)
     return lesion_table(
@@ -411,6 +494,7 @@ def _rows(source: EvaluationSource, results: Mapping[str, CaseResult], options: 
         rows += [head | row | groups | numbers for row in results[case.case_id].rows]
     table = pd.DataFrame(rows)
     numeric = [*options.scores, *(str(name) for name in table.columns if str(name).startswith(NUMBER_PREFIX))]
+    numeric += [name for name in CASE_COLUMNS if name in table]
     return table.astype(dict.fromkeys(numeric, "float64"))
 
 
@@ -424,8 +508,10 @@ def _case_table(rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateO
         names |= {"reference": f"reference_{volume}", "prediction": f"prediction_{volume}"}
     head = ["case_id", "patient_id", "role", "class", "outcome", "penalised", *options.scores]
     head += [name for name in ("reference", "prediction", "reference_voxels", "prediction_voxels") if name in rows]
+    head += [name for name in CASE_COLUMNS if name in rows]
     head += ["slice_thickness_mm"] if units["hd95"] == "mm" else []
-    attributes = [str(name) for name in rows.columns if str(name).startswith((GROUP_PREFIX, NUMBER_PREFIX))]
+    # Groups alone: a raw age is more of a patient than a reader of scores needs.
+    attributes = [str(name) for name in rows.columns if str(name).startswith(GROUP_PREFIX)]
     return rows[[*head, *attributes]].rename(columns=names)
 
 

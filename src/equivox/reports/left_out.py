@@ -54,6 +54,7 @@ def ledger(left_out: Mapping[str, Any]) -> list[Ledger]:
     excluded = [(str(one["case_id"]), str(one["reason"])) for one in left_out.get("excluded_cases", [])]
     repaired = [(str(one["case_id"]), str(one["repair"])) for one in left_out.get("repairs", [])]
     missing = [(str(case),) for case in left_out.get("missing_predictions", [])]
+    mapless = [(str(case),) for case in left_out.get("missing_probabilities", [])]
     extra = [(str(case),) for case in left_out.get("extra_predictions", [])]
     items = [
         _listed("Excluded cases", excluded, "not scored", ("Case", "Why")),
@@ -61,6 +62,8 @@ def ledger(left_out: Mapping[str, Any]) -> list[Ledger]:
         _listed("Extra predictions", extra, "that no case of the cohort asks for", ("Prediction",)),
         _listed("Repaired geometry", repaired, "mended before scoring", ("Case", "What was done")),
     ]
+    if mapless:
+        items.append(_listed("Missing probabilities", mapless, "scored, but not in the calibration", ("Case",)))
     unknown = {name: count for name, count in left_out.get("unknown_group", {}).items() if count}
     if not unknown:
         items.append(Ledger("Unknown groups", "None", ""))

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from equivox.atomic import write_text
+from equivox.reports.calibration_views import CalibrationSection, calibration_section
 from equivox.reports.case_list import hover_lines, list_cases, lowest_cases
 from equivox.reports.discovery_views import DiscoveryView, discovery_view
 from equivox.reports.document import packed_csv, render, words
@@ -113,6 +114,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
     others = [table for table in tables if table is not headline]
     other_tools = reconcile_view(summary)
     lesions = _lesions(summary, headline)
+    calibration = _calibration(summary, headline, cases)
     methods = summary.get("methods") or {}
     gallery = [gallery_case(case, place, cases, settings) for place, case in enumerate(overlays, 1)]
     return {
@@ -130,6 +132,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "lowest": lowest_cases(listed, settings),
         "other_tools": other_tools,
         "lesions": lesions,
+        "calibration": calibration,
         "left_out": ledger(summary["left_out"]),
         "empties": empty_masks(summary),
         "definitions": [_definition(key, settings) for key in _shown_metrics(summary)],
@@ -138,7 +141,15 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
         "hashes": [(name, str(value)) for name, value in (summary.get("inputs") or {}).items()],
         "cite": _cite(summary),
         "settings_rows": [_setting(key, value, settings) for key, value in settings.items()],
-        "contents": list(_contents(headline, others, lesions=lesions is not None, tools=other_tools is not None)),
+        "contents": list(
+            _contents(
+                headline,
+                others,
+                calibration=calibration is not None,
+                lesions=lesions is not None,
+                tools=other_tools is not None,
+            )
+        ),
         "file_stem": re.sub(r"[^A-Za-z0-9]+", "-", summary["cohort"]["name"]).strip("-").lower()[:60] or "report",
         "windows": window_filters() if any(case.windows for case in gallery) else "",
         "hover_json": embedded_json(hover_lines(listed, settings)),
@@ -210,6 +221,17 @@ def _discovery(summary: Mapping[str, Any], headline: TableView | None) -> Discov
     return None
 
 
+def _calibration(
+    summary: Mapping[str, Any], headline: TableView | None, cases: pd.DataFrame
+) -> CalibrationSection | None:
+    """Return the section on calibration of the headline's cases; None where there are no maps of probabilities."""
+    for table in summary["tables"]:
+        if headline is not None and table["role"] == headline.role:
+            kinds = {attribute["name"]: attribute["kind"] for attribute in table["attributes"]}
+            return calibration_section(table, cases, summary["settings"], kinds)
+    return None
+
+
 def _shown_metrics(summary: Mapping[str, Any]) -> list[str]:
     """Return the metrics that the tables have, in their order."""
     return list(dict.fromkeys(key for table in summary["tables"] for key in table["overall"]))
@@ -253,12 +275,14 @@ def _cite(summary: Mapping[str, Any]) -> str:
 
 
 def _contents(
-    headline: TableView | None, others: Sequence[TableView], *, lesions: bool, tools: bool
+    headline: TableView | None, others: Sequence[TableView], *, calibration: bool, lesions: bool, tools: bool
 ) -> Iterator[tuple[str, str]]:
     yield "verdict", "Verdict"
     if headline and headline.attributes:
         yield "groups", "By group"
         yield "distributions", "Distributions"
+    if calibration:
+        yield "calibration", "Calibration"
     yield "failures", "Where it fails"
     if headline:
         yield "classes", "By class"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +21,9 @@ from equivox.volume.reading import read_label_map
 from equivox.volume.volume import Volume
 
 if TYPE_CHECKING:
+    from equivox.pipelines.evaluation.calibration import ClassProbability
     from equivox.pipelines.evaluation.lesions import CaseLesions
+    from equivox.pipelines.evaluation.probabilities import ClassMap
 
 LengthUnit = Literal["mm", "voxels"]
 VolumeUnit = Literal["ml", "mm2", "voxels"]
@@ -47,6 +49,7 @@ class ScoringTask:
         tools: Whose numbers are computed too.
         lesions: How lesions are counted; None does not.
         image: File of the image whose hottest voxel a detection must hold; None where nothing asks for it.
+        probabilities: Class name -> its map of probabilities; empty where there is none.
     """
 
     case_id: str
@@ -64,6 +67,7 @@ class ScoringTask:
     tools: tuple[Tool, ...] = ()
     lesions: LesionOptions | None = None
     image: Path | None = None
+    probabilities: "Mapping[str, ClassMap]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class CaseResult:
         hashes: SHA-256 of the reference and of the prediction (empty where it is missing).
         tool_rows: What other tools report: one row a tool, class and metric.
         lesions: The lesions of the case, where they were asked for.
+        probabilities: What the map of each class says, where there is one.
+        probability_hashes: File name -> SHA-256 of each map.
     """
 
     case_id: str
@@ -91,6 +97,8 @@ class CaseResult:
     hashes: tuple[str, str]
     tool_rows: tuple[dict[str, Any], ...] = ()
     lesions: "CaseLesions | None" = None
+    probabilities: "tuple[ClassProbability, ...]" = ()
+    probability_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_one(task: ScoringTask) -> CaseResult:
@@ -131,7 +139,10 @@ def score_one(task: ScoringTask) -> CaseResult:
     hashes = (file_sha256(task.reference), "" if task.prediction is None else file_sha256(task.prediction))
     reported = _tool_rows(truth, prediction, task, spacing) if task.tools else ()
     lesions = None if task.lesions is None else _lesions(reference, prediction, task, spacing, in_voxels=in_voxels)
-    return CaseResult(task.case_id, length, volume, thickness, tuple(rows), repairs, hashes, reported, lesions)
+    result = CaseResult(task.case_id, length, volume, thickness, tuple(rows), repairs, hashes, reported, lesions)
+    if prediction is None or not task.probabilities:
+        return result
+    return _with_probabilities(result, reference, prediction, task, spacing, in_voxels=in_voxels)
 
 
 def _tool_rows(
@@ -196,6 +207,58 @@ def _lesions(
         options=task.lesions or LesionOptions(),
         in_voxels=in_voxels,
         image=None if image is None else image.array[0],
+    )
+
+
+def _with_probabilities(
+    result: CaseResult,
+    reference: Volume,
+    prediction: Volume,
+    task: ScoringTask,
+    spacing: tuple[float, float, float],
+    *,
+    in_voxels: bool,
+) -> CaseResult:
+    """Add what the maps say, one class in memory at a time."""
+    from equivox.pipelines.evaluation.calibration import class_probability
+    from equivox.pipelines.evaluation.probabilities import read_maps
+
+    found, repairs = [], list(result.repairs)
+    for name, read in read_maps(task.probabilities, task.prediction or task.reference):
+        volume = read
+        repairs += [f"probabilities of {name}: {repair}" for repair in volume.repairs]
+        if not _same_grid(reference, volume):
+            path = task.probabilities[name].path
+            if not task.resample:
+                msg = (
+                    f"{path}: expected the grid of {task.reference.name}, got another; add --resample, or predict again"
+                )
+                raise InputError(msg)
+            from equivox.volume.resample import resample_to_grid
+
+            volume = resample_to_grid(volume, reference.grid, "linear", fill=0.0)
+            repairs.append(f"probabilities of {name}: brought onto the reference's grid by linear interpolation")
+        index = task.classes[name]
+        found.append(
+            class_probability(
+                name,
+                volume.array[0],
+                reference.array[0] == index,
+                prediction.array[0] == index,
+                spacing,
+                in_voxels=in_voxels,
+                lesions=task.lesions,
+            )
+        )
+    columns = {one.class_name: one.columns() for one in found}
+    return replace(
+        result,
+        rows=tuple(row | columns.get(row["class"], {}) for row in result.rows),
+        repairs=tuple(repairs),
+        probabilities=tuple(found),
+        probability_hashes={
+            path.name: file_sha256(path) for path in sorted({one.path for one in task.probabilities.values()})
+        },
     )
 
 

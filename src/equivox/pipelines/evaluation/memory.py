@@ -19,7 +19,13 @@ BYTES_PER_VOXEL = 24
 _SHARE = 0.8
 
 
-def workers_within(masks: Sequence[Path], workers: int, memory_gib: float | None = None) -> int:
+MAP_BYTES_PER_VOXEL = 20
+"""On top of that for one class's map of probabilities: as stored and as read, and the regions to look at it in."""
+
+
+def workers_within(
+    masks: Sequence[Path], workers: int, memory_gib: float | None = None, *, further_bytes_per_voxel: int = 0
+) -> int:
     """Return how many workers may go through the cases at once, at least one.
 
     Only headers are read. So the peak depends on the largest case and not on how many cases there are.
@@ -28,6 +34,7 @@ def workers_within(masks: Sequence[Path], workers: int, memory_gib: float | None
         masks: One file a case; one that cannot be read is left to those who read it whole.
         workers: How many are wanted.
         memory_gib: What all workers together may take; None for 80 % of what is free.
+        further_bytes_per_voxel: Of a case, on top of `BYTES_PER_VOXEL`.
     """
     if workers <= 1:
         return 1
@@ -35,7 +42,7 @@ def workers_within(masks: Sequence[Path], workers: int, memory_gib: float | None
 
     cap_gib = memory_gib or _SHARE * psutil.virtual_memory().available / 2**30
     largest = max((_voxels(path) for path in masks), default=0)
-    each_gib = PROCESS_GIB + largest * BYTES_PER_VOXEL / 2**30
+    each_gib = PROCESS_GIB + largest * (BYTES_PER_VOXEL + further_bytes_per_voxel) / 2**30
     fitting = max(1, min(workers, int(cap_gib / each_gib)))
     if fitting < workers:
         logger.info(

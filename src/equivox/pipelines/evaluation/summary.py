@@ -101,6 +101,13 @@ def _hashes(source: EvaluationSource, results: Mapping[str, CaseResult]) -> dict
         for case_id in sorted(results):
             whole.update(f"{case_id}\0{results[case_id].hashes[index]}\n".encode())
         hashes[kind] = whole.hexdigest()
+    maps = [
+        f"{case_id}\0{name}\0{digest}\n"
+        for case_id in sorted(results)
+        for name, digest in results[case_id].probability_hashes.items()
+    ]
+    if maps:
+        hashes["probabilities"] = hashlib.sha256("".join(maps).encode()).hexdigest()
     return hashes
 
 

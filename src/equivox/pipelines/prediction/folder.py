@@ -21,6 +21,7 @@ from equivox.datasets.prepare import PreparedGeometry
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
 from equivox.pipelines.prediction.export import export_entropy, export_labels, export_probability, write_map
+from equivox.pipelines.prediction.map_names import PROBABILITIES, plain_name
 from equivox.pipelines.run_folder import WEIGHTS, RunFolder
 from equivox.volume import write_label_map
 
@@ -165,7 +166,7 @@ class PredictionFolder:
         affine = geometry.source_affine
         if with_probabilities:
             for name, index in {"background": 0, **self.classes}.items():
-                path = self.path / "probabilities" / case_id / file_name(f"{index}-{_plain(name)}")
+                path = self.path / PROBABILITIES / case_id / file_name(f"{index}-{plain_name(name)}")
                 write_map(export_probability(probabilities, geometry, index), affine, path)
         if with_entropy:
             path = self.path / "entropy" / file_name(case_id)
@@ -277,10 +278,6 @@ def with_values(
     kind = next(one for one in kinds if np.iinfo(one).min <= table.min() and table.max() <= np.iinfo(one).max)
     mapped: np.ndarray = table.astype(kind)[labels]
     return mapped
-
-
-def _plain(name: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_" else "_" for character in name)
 
 
 def _manifest(run: RunFolder, folds: Iterable[int], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What probabilities are worth: calibration, predicted Dice, selection by confidence, diversity of samples."""
