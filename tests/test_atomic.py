@@ -94,6 +94,18 @@ def test_an_error_names_the_file_that_was_meant_and_no_temporary_one(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
 
 
+def test_a_folder_that_cannot_be_made_is_named_and_no_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**named: str) -> str:
+        raise OSError(errno.EROFS, "read only", str(tmp_path / (named["prefix"] + "x")))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(OSError, match="read only") as caught, atomic_folder(tmp_path / "evaluation"):
+        pass
+    assert str(caught.value.filename) == str(tmp_path / "evaluation")
+
+
 def test_an_older_folder_that_cannot_be_moved_stays_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         The folder to fill.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-" + path.name + "-"))
+    with _named(path, path.parent):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-" + path.name + "-"))
     try:
         with _named(path, temporary):
             yield temporary

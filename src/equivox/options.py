@@ -54,8 +54,13 @@ def parse_options(kind: type[Kind], values: Any, where: str | Callable[[str], st
 
 
 def flag(key: str) -> str:
-    """Return the flag of the command line that sets an option: ``--bootstrap-draws`` for ``bootstrap_draws``."""
-    return "--" + key.replace("_", "-")
+    """Return the flag of the command line that sets an option: ``--bootstrap-draws`` for ``bootstrap_draws``.
+
+    Example:
+        >>> flag("case_mix.0")  # the first of a list
+        '--case-mix'
+    """
+    return "--" + re.sub(r"(\.\d+)+$", "", key).replace("_", "-")
 
 
 def load_options(kind: type[Kind], path: Path) -> Kind:

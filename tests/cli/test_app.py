@@ -137,6 +137,16 @@ def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(given: dict
     assert done.stdout.splitlines()[-1] == str(found)
 
 
+def test_an_output_that_cannot_hold_a_sign_gets_its_code() -> None:
+    script = (
+        "from equivox.cli import app as command_line\nfrom equivox.cli.output import say\n"
+        "command_line.app = lambda: say('\\u22121.5')\ncommand_line.main()"
+    )
+    narrow = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", script], env=narrow, capture_output=True, text=True, check=True)
+    assert done.stdout == "\\u22121.5\n"
+
+
 def test_a_command_that_is_ended_from_outside_takes_away_what_it_has_half_written(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom pathlib import Path\nfrom equivox.atomic import atomic_path\n"

@@ -71,7 +71,7 @@ def test_mistakes_end_with_2_in_one_line(run: Run, folder: Path, tmp_path: Path)
     result = run("--name", "old")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "equivox: --name: expected one a evaluation, 2 in all, got 1" in result.stderr
+    assert "equivox: --name: expected one for each, 2 in all, got 1" in result.stderr
     assert not (tmp_path / "out").exists()
     result = run("--margin", "1.5")
     assert result.exit_code == 2

@@ -392,6 +392,21 @@ def rewrite(pattern: str, text: str) -> Callable[[Path], None]:
     return edit
 
 
+def summary_with(section: str, name: str, value: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        summary = json.loads((folder / "summary.json").read_text())
+        summary[section][name] = value
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    return edit
+
+
+def infinite_distance(folder: Path) -> None:
+    table = pd.read_csv(folder / "cases.csv")
+    table.loc[0, next(name for name in table if name.startswith("hd95"))] = np.inf
+    table.to_csv(folder / "cases.csv", index=False)
+
+
 def first_row_twice(folder: Path) -> None:
     table = pd.read_csv(folder / "cases.csv")
     pd.concat([table, table[:1]]).to_csv(folder / "cases.csv", index=False)
@@ -408,6 +423,14 @@ def half(folder: Path) -> None:
         (lambda folder: (folder / "cases.csv").unlink(), "'equivox evaluate' wrote, got no cases.csv in it; check"),
         (lambda folder: (folder / "summary.json").unlink(), "got no summary.json in it; check the path"),
         (damage("summary.json", "{"), "summary.json: expected JSON, got .*; evaluate again"),
+        (damage("summary.json", "[" * 100_000), "summary.json: expected JSON, got .*; evaluate again"),
+        (summary_with("settings", "primary_endpoint", ["dice"]), "a summary with 'settings: primary_endpoint' as"),
+        (summary_with("metrics", "dice", None), "expected a summary with 'metrics' as"),
+        (summary_with("left_out", "excluded_cases", ["c00"]), "a summary with 'left_out: excluded_cases' as"),
+        (
+            summary_with("model", "name", float("nan")),
+            "expected JSON, got NaN, which JSON does not know; evaluate again",
+        ),
         (damage("summary.json", "[]"), "with schema_version 1, got none; evaluate again"),
         (damage("summary.json", '{"schema_version": 9}'), "with schema_version 1, got 9; evaluate again"),
         (damage("summary.json", '{"schema_version": 1}'), "expected a summary with 'settings' as"),
@@ -415,6 +438,11 @@ def half(folder: Path) -> None:
         (rewrite("patient_id", "subject"), "expected a column 'patient_id', got none; evaluate again"),
         (rewrite(",dice,", ",dise,"), "expected a column 'dice', got none; evaluate again"),
         (rewrite(r"(c00,p00,all,organ,[a-z]+,[A-Za-z]+),[^,]+", r"\1,good"), "numbers in column 'dice', got 'good'"),
+        (
+            rewrite(r"(c00,p00,all,organ,[a-z]+,[A-Za-z]+),[^,]+", r"\1,-1"),
+            "fractions from 0 to 1 in column 'dice', got",
+        ),
+        (infinite_distance, "finite numbers in column 'hd95_.*', got 'inf'; evaluate again"),
         (first_row_twice, "one row a case and class, got two of 'c00', 'organ'; evaluate again"),
         (half, "expected 24 cases as summary.json beside it says, got 10; evaluate again"),
     ],
@@ -457,7 +485,7 @@ def test_models_of_one_name_are_named_by_their_folders(
     assert result.summary["ranking"][0]["ranks"] == [1.5, 1.5]
     named = compare(tmp_path / "named", evaluations=folders, names=["one", "two"], options=QUICK)
     assert [model["name"] for model in named.summary["models"]] == ["one", "two"]
-    with pytest.raises(InputError, match="--name: expected one a evaluation, 2 in all, got 1; give it once for each"):
+    with pytest.raises(InputError, match="--name: expected one for each, 2 in all, got 1; give it once for each"):
         compare(tmp_path / "no", evaluations=folders, names=["one"])
     with pytest.raises(InputError, match=r"--name: .* got 'one' twice; change one"):
         compare(tmp_path / "no", evaluations=folders, names=["one", "one"])

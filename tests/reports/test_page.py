@@ -379,7 +379,8 @@ def _without_numbers(table: dict) -> None:
     for attribute in table["attributes"]:
         attribute["spread"] = None
         attribute["contrasts"] = []
-        attribute["verdict"] = {"answer": "cannot_say", "sentence": "Cannot say: no patient's group is known."}
+        sentence = "Cannot say: no patient has both a known group and a score."
+        attribute["verdict"] = {"answer": "cannot_say", "sentence": sentence}
         for group in attribute["groups"]:
             group.update(dict.fromkeys(("mean", "low", "high", "median", "worst_decile", "failure_rate")), patients=0)
 
@@ -390,7 +391,7 @@ def test_a_table_without_any_number_still_makes_a_page(make) -> None:
         _without_numbers(table)
     example.cases["dice"] = None
     text = _render(example).text
-    assert "No patient's group is known." in text
+    assert "No patient has both a known group and a score." in text
     assert "nan" not in text.lower().replace("nancy", "")
     assert "None None" not in text
 
@@ -421,7 +422,7 @@ def test_what_is_missing_is_said_and_nothing_breaks(make, what) -> None:
         "no attributes": "nothing is said about groups",
         "no images": "none are shown",
         "no tables": "No case could be scored",
-        "no groups": "No patient's group is known.",
+        "no groups": "No patient has both a known group and a score.",
         "one patient": "1 patient",
         "nothing else": "not stated",
     }

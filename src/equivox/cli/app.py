@@ -1,5 +1,6 @@
 """The command `equivox`: its subcommands, its log, and what each error ends with."""
 
+import io
 import logging
 import os
 import signal
@@ -144,6 +145,10 @@ def main() -> None:
     """Run the command line."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault(*_PATIENCE_OF_THREADS)
+    # A terminal or file that cannot hold a sign (U+2212 before a number, say) gets its code: the work is done by then.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Ended from outside, a command too takes away what it has half written.
     signal.signal(signal.SIGTERM, _end)
     try:

@@ -105,7 +105,11 @@ def test_of_many_small_groups_the_first_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "words"),
-    [({}, "no patient's group is known"), ({"F": 30}, "only one group"), ({"F": 4, "M": 5}, "'F' (4), 'M' (5)")],
+    [
+        ({}, "no patient has both a known group and a score"),
+        ({"F": 30}, "only one group has patients with a score"),
+        ({"F": 4, "M": 5}, "'F' (4), 'M' (5)"),
+    ],
 )
 def test_cannot_say_without_two_groups_of_ten(sizes: dict[str, int], words: str) -> None:
     found = verdict("sex", sizes, [], lambda _group: 50)

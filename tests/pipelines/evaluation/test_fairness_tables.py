@@ -126,9 +126,9 @@ def test_attributes_cross_in_pairs_or_as_declared() -> None:
 
 
 def test_attributes_that_are_not_declared_are_refused_before_anything_is_scored() -> None:
-    with pytest.raises(InputError, match=r"intersections: expected attributes that are declared, \['sex'\], got 'age'"):
+    with pytest.raises(InputError, match=r"--intersections: expected attributes .* \['sex'\], got 'age'"):
         check_attribute_names(EvaluateOptions(intersections=(("sex", "age"),)), ["sex"])
-    with pytest.raises(InputError, match=r"case_mix: expected attributes that are declared.*got 'scanner'"):
+    with pytest.raises(InputError, match=r"--case-mix: expected attributes that are declared.*got 'scanner'"):
         check_attribute_names(EvaluateOptions(case_mix=("volume", "scanner")), ["sex"])
     # The default site is used where there is one.
     check_attribute_names(EvaluateOptions(), ["sex"])

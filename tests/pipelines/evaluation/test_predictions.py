@@ -13,7 +13,7 @@ HEAD = "case_id,file,role,folds,status,message\n"
 def test_masks_are_files_of_known_suffixes_that_do_not_hide(tmp_path: Path) -> None:
     for name in ("b.nii.gz", "a.MHA", ".hidden.nii.gz", "notes.txt"):
         (tmp_path / name).touch()
-    (tmp_path / "folder.nii.gz").mkdir()
+    (tmp_path / "folder").mkdir()
     assert masks_in(tmp_path) == {"a": tmp_path / "a.MHA", "b": tmp_path / "b.nii.gz"}
 
 
@@ -22,6 +22,19 @@ def test_a_link_that_leads_nowhere_is_not_taken_for_a_missing_prediction(tmp_pat
     (tmp_path / "a.nii.gz").symlink_to(tmp_path / target)
     with pytest.raises(InputError, match=r"a.nii.gz: expected a mask, got a link that leads nowhere; mend or remove"):
         masks_in(tmp_path)
+
+
+def test_a_folder_named_like_a_mask_is_not_taken_for_a_missing_prediction(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").mkdir()
+    with pytest.raises(InputError, match=r"a.nii.gz: expected a mask, got a folder of that name; mend or remove it"):
+        masks_in(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "9" * 5_000], ids=["empty", "deep", "long"])
+def test_labels_that_no_reader_can_take_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.json").write_text(text)
+    with pytest.raises(InputError, match=r"labels.json: expected JSON, got .*; mend or remove the file"):
+        read_label_names(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +66,9 @@ def test_a_list_of_roles_alone_goes_by_the_names_of_the_files(tmp_path: Path) ->
     assert listed_mask(read_list(tmp_path)["a"], "a", tmp_path, {"a": mask}) == mask
 
 
-@pytest.mark.parametrize("text", ["[]", "null", '{"liver": 1}', '{"1": "a", "01": "b"}', '{"1": 5}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "null", '{"liver": 1}', '{"1": "a", "01": "b"}', '{"1": 5}', f'{{"{"9" * 5_000}": "a"}}']
+)
 def test_labels_that_are_no_mapping_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(InputError, match=r'labels.json: expected {"1": "liver", ...}, each value once, got other'):

@@ -94,7 +94,7 @@ def verdict(
     if found:
         return _difference(attribute, found, small, untested, confidence, minimum)
     if len(sizes) < 2:
-        words = "only one group has patients" if sizes else "no patient's group is known"
+        words = "only one group has patients with a score" if sizes else "no patient has both a known group and a score"
         return Verdict(attribute, "cannot_say", f"{ANSWERS['cannot_say']}: {words}.", next(iter(sizes), None))
     if untested and not small:
         return _too_alone(attribute, untested, contrasts, minimum)

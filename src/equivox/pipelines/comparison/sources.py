@@ -92,7 +92,7 @@ def model_names(evaluations: Sequence[EvaluationFolder], names: Sequence[str]) -
         given = [name.strip() for name in names]
         if len(given) != len(evaluations) or not all(given):
             msg = (
-                f"--name: expected one a evaluation, {len(evaluations)} in all, got {len([n for n in given if n])}; "
+                f"--name: expected one for each, {len(evaluations)} in all, got {len([n for n in given if n])}; "
                 "give it once for each, in their order"
             )
             raise InputError(msg)
@@ -114,8 +114,8 @@ def model_names(evaluations: Sequence[EvaluationFolder], names: Sequence[str]) -
 
 def _summary(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        summary = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         msg = f"{path}: expected JSON, got {error}; evaluate again"
         raise InputError(msg) from None
     version = summary.get("schema_version") if isinstance(summary, dict) else None
@@ -132,12 +132,17 @@ def _summary(path: Path) -> dict[str, Any]:
     if len(headlines) != 1 or not _is_table(headlines[0]):
         _damaged(path, "tables")
     primary = summary["settings"].get("primary_endpoint")
-    if primary not in headlines[0]["overall"] or primary not in METRICS:
+    if not isinstance(primary, str) or primary not in headlines[0]["overall"] or primary not in METRICS:
         _damaged(path, "settings: primary_endpoint")
     if not isinstance(summary["inputs"].get("references"), str):
         _damaged(path, "inputs: references")
     if not isinstance(summary["cohort"].get("classes"), list):
         _damaged(path, "cohort: classes")
+    if not _are_records(list(summary["metrics"].values())):
+        _damaged(path, "metrics")
+    left_out = summary.get("left_out", {})
+    if not isinstance(left_out, dict) or not _are_records(left_out.get("excluded_cases", [])):
+        _damaged(path, "left_out: excluded_cases")
     result: dict[str, Any] = summary
     return result
 
@@ -150,6 +155,15 @@ def _is_table(table: Mapping[str, Any]) -> bool:
         and all(isinstance(record, dict) and "unit" in record for record in overall.values())
         and isinstance(table.get("attributes"), list)
     )
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
+
+
+def _no_number(name: str) -> None:
+    msg = f"{name}, which JSON does not know"
+    raise ValueError(msg)
 
 
 def _damaged(path: Path, part: str) -> None:
@@ -187,5 +201,11 @@ def _numbers(path: Path, texts: "pd.Series[str]", column: str) -> "pd.Series[flo
     wrong = texts[numbers.isna() & ~texts.str.lower().isin(("", "nan"))]
     if len(wrong):
         msg = f"{path}: expected numbers in column '{column}', got '{wrong.iloc[0]}'; evaluate again"
+        raise InputError(msg)
+    is_fraction = column in METRICS and METRICS[column].kind == "fraction"
+    beyond = numbers.notna() & (~numbers.between(0, 1) if is_fraction else np.isinf(numbers))
+    if beyond.any():
+        wanted = "fractions from 0 to 1" if is_fraction else "finite numbers"
+        msg = f"{path}: expected {wanted} in column '{column}', got '{texts[beyond].iloc[0]}'; evaluate again"
         raise InputError(msg)
     return numbers

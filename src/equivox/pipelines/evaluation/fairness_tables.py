@@ -17,6 +17,7 @@ from equivox.metrics.fairness.groups import Grouping, cross, one_group_per_patie
 from equivox.metrics.fairness.parity import PARITIES, presence_parity
 from equivox.metrics.fairness.shrinkage import shrink_groups
 from equivox.metrics.statistics.patient_means import patient_values
+from equivox.options import flag
 from equivox.pipelines.evaluation.options import CASE_MIX, EvaluateOptions
 from equivox.reports.fairness_views import covariate_words
 from equivox.reports.numbers import decimals, interval, number
@@ -38,7 +39,10 @@ def check_attribute_names(options: EvaluateOptions, attributes: Iterable[str]) -
     wanted += [("case_mix", name) for name in options.case_mix if name not in CASE_MIX]
     for setting, name in wanted:
         if name not in known:
-            msg = f"{setting}: expected attributes that are declared, {known}, got '{name}'; declare it or leave it out"
+            msg = (
+                f"{flag(setting)}: expected attributes that are declared, {known}, got '{name}'; declare it or leave "
+                "it out"
+            )
             raise InputError(msg)
 
 

@@ -13,12 +13,16 @@ PREDICTION_LIST, PREDICTION_LABELS, PREDICTION_MANIFEST = "predictions.csv", "la
 
 _ROLES: Final = ("test", "out_of_fold", "new")
 
+_DIGITS: Final = 18
+"""Of the largest label that any format can hold; Python refuses to read thousands of them."""
+
 
 def masks_in(folder: Path) -> dict[str, Path]:
     """Return name without suffix -> file, for every file that may be a mask, by name.
 
     Raises:
-        InputError: If there is no such folder, two masks have one name, or one is a link that leads nowhere.
+        InputError: If there is no such folder, two masks have one name, or one is a folder or a link that leads
+            nowhere.
     """
     if not folder.is_dir():
         msg = f"{folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}; check the path"
@@ -26,11 +30,12 @@ def masks_in(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         suffix = suffix_of(path)
-        if path.name.startswith(".") or not suffix or path.is_dir():
+        if path.name.startswith(".") or not suffix:
             continue
         if not path.is_file():
             # Left out in silence, it would count as a failure of the model.
-            msg = f"{path}: expected a mask, got a link that leads nowhere; mend or remove it"
+            got = "a folder of that name" if path.is_dir() else "a link that leads nowhere"
+            msg = f"{path}: expected a mask, got {got}; mend or remove it"
             raise InputError(msg)
         stem = path.name[: -len(suffix)]
         if stem in found:
@@ -98,7 +103,7 @@ def read_label_names(predictions: Path) -> dict[int, str] | None:
         return None
     values = _read_json(path)
     names = values if isinstance(values, dict) else {}
-    numbers = [int(value) for value in names if value.isascii() and value.isdecimal()]
+    numbers = [int(value) for value in names if value.isascii() and value.isdecimal() and len(value) <= _DIGITS]
     if not names or len(set(numbers)) < len(names) or not all(isinstance(name, str) for name in names.values()):
         msg = f'{path}: expected {{"1": "liver", ...}}, each value once, got other JSON; write each value and its class'
         raise InputError(msg)
@@ -117,6 +122,6 @@ def read_model(predictions: Path) -> dict[str, str | None]:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path}: expected JSON, got {error}; mend or remove the file"
         raise InputError(msg) from None
