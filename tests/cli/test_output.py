@@ -30,3 +30,8 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: p
     say("a")
     show_table("b", ("c",), [("d",)])
     assert capsys.readouterr().out == ""
+
+
+def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("\x1b]0;title\x07sex: 'Ä'\tand\nmore")
+    assert capsys.readouterr().out == "\\x1b]0;title\\x07sex: 'Ä'\tand\nmore\n"

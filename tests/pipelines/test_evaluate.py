@@ -698,3 +698,40 @@ def test_what_a_cohort_says_of_its_patients_is_checked_too(tmp_path: Path) -> No
         tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK, allow_partial=True
     ).summary
     assert found["left_out"]["conflicting_groups"] == {"sex": ["p"]}
+
+
+def test_a_group_without_any_score_does_not_vanish(tmp_path: Path) -> None:
+    # Women have neither mask of the class, men both.
+    rows = []
+    for number in range(24):
+        labels = np.zeros((6, 5, 4), dtype=np.uint8)
+        labels[1:3, 1:3, 1:3] = number % 2
+        for name in ("references", "predictions"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            nib.save(nib.Nifti1Image(labels, np.diag([0.5, 1.0, 3.0, 1.0])), tmp_path / name / f"c{number:02d}.nii.gz")
+        rows.append((f"c{number:02d}", "FM"[number % 2]))
+    pd.DataFrame(rows, columns=["case_id", "sex"]).to_csv(tmp_path / "people.csv", index=False)
+    found = evaluate(
+        tmp_path / "out",
+        references=tmp_path / "references",
+        predictions=tmp_path / "predictions",
+        groups=tmp_path / "people.csv",
+        attributes=["sex"],
+        classes={1: "node"},
+        options=EvaluateOptions(bootstrap_draws=199, permutation_draws=199),
+    )
+    (sex,) = found.summary["tables"][0]["attributes"]
+    women, men = sex["groups"]
+    assert (women["name"], women["patients"], women["cases"], women["mean"]) == ("F", 0, 12, None)
+    assert (men["patients"], men["mean"]) == (12, 1.0)
+    assert sex["verdict"]["answer"] == "cannot_say"
+    assert "'F' (0)" in sex["verdict"]["sentence"]
+
+
+def test_scans_taken_for_masks_are_refused(tmp_path: Path) -> None:
+    for name in ("references", "predictions"):
+        (tmp_path / name).mkdir()
+        scan = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
+        nib.save(nib.Nifti1Image(scan, np.eye(4)), tmp_path / name / "a.nii.gz")
+    with pytest.raises(InputError, match="expected masks with a few values, got 999"):
+        evaluate(tmp_path / "out", references=tmp_path / "references", predictions=tmp_path / "predictions")

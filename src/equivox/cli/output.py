@@ -11,7 +11,8 @@ def say(*lines: str) -> None:
     """Print lines as they are: a file's name is never broken, nor read as markup."""
     if not console.quiet:
         for line in lines:
-            typer.echo(line)
+            # A name from a file must not steer the terminal.
+            typer.echo("".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in line))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: bool = True) -> None:

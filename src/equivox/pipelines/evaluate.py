@@ -51,6 +51,8 @@ CASES, SUMMARY, GROUPS, REPORT, FIGURES = "cases.csv", "summary.json", "groups.c
 CARD, RECONCILE, LESIONS = "model_card.md", "reconcile.csv", "lesions.csv"
 
 
+# TotalSegmentator has 117 classes; a scan taken for a mask has thousands.
+_MOST_CLASSES = 500
 # A tool that names its values does so in every file.
 _LOOKED_AT = 3
 
@@ -369,6 +371,12 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
     if not values:
         failed = next((outcome.error for outcome in outcomes if outcome.error), None)
         msg = failed or f"{source.cases[0].reference.parent}: expected masks with a class, got only 0; check the folder"
+        raise InputError(msg)
+    if len(values) > _MOST_CLASSES:
+        msg = (
+            f"{source.cases[0].reference.parent}: expected masks with a few values, got {len(values):,}; name the "
+            "folder of masks and not that of the scans, or name the classes with --class"
+        )
         raise InputError(msg)
     stored, theirs = _stored_names([case.reference for case in source.cases]), source.prediction_values
     if theirs is None:

@@ -22,9 +22,13 @@ def masks(tmp_path: Path) -> list[Path]:
 def test_as_many_work_as_the_largest_case_allows(masks: list[Path], caplog: pytest.LogCaptureFixture) -> None:
     each = PROCESS_GIB + 64**3 * BYTES_PER_VOXEL / 2**30
     with caplog.at_level(logging.INFO):
-        assert workers_within(masks, 8, 3.5 * each) == 3
+        assert workers_within(4 * masks, 8, 3.5 * each) == 3
     assert "3 of 8 workers" in caplog.text
-    assert workers_within(masks, 2, 3.5 * each) == 2
+    assert workers_within(4 * masks, 2, 3.5 * each) == 2
+
+
+def test_no_more_work_than_there_are_cases(masks: list[Path]) -> None:
+    assert workers_within(masks, 1000, 1000.0) == 2
 
 
 def test_one_always_works(masks: list[Path]) -> None:
@@ -34,4 +38,4 @@ def test_one_always_works(masks: list[Path]) -> None:
 
 def test_an_unreadable_file_is_left_to_who_reads_it(masks: list[Path], tmp_path: Path) -> None:
     (tmp_path / "bad.nii.gz").write_bytes(b"no header")
-    assert workers_within([tmp_path / "bad.nii.gz"], 4, 4 * PROCESS_GIB) == 4
+    assert workers_within(4 * [tmp_path / "bad.nii.gz"], 4, 4 * PROCESS_GIB) == 4

@@ -282,8 +282,12 @@ def read_pair(task: ScoringTask) -> tuple[Volume, Volume | None, tuple[str, ...]
         # Imports torch, which would take each worker most of a second and 300 MiB.
         from equivox.volume.resample import resample_to_grid
 
+        before = prediction.array
         prediction = resample_to_grid(prediction, reference.grid, "nearest", fill=0.0)
+        had_any = bool(before.any())
         repairs.append("prediction: brought onto the reference's grid by nearest neighbour")
+        if had_any and not prediction.array.any():
+            repairs.append("prediction: nothing of it lies within the reference's field of view")
     return reference, prediction, tuple(repairs)
 
 

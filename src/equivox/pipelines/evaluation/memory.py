@@ -36,6 +36,7 @@ def workers_within(
         memory_gib: What all workers together may take; None for 80 % of what is free.
         further_bytes_per_voxel: Of a case, on top of `BYTES_PER_VOXEL`.
     """
+    workers = min(workers, max(1, len(masks)))
     if workers <= 1:
         return 1
     import psutil

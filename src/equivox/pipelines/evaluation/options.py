@@ -67,8 +67,8 @@ class EvaluateOptions(Options):
     interval: Literal["bootstrap_t", "bca"] = "bootstrap_t"
     strata: str | None = None
     permute_within: str | None = None
-    bootstrap_draws: int = Field(default=4999, ge=199)
-    permutation_draws: int = Field(default=9999, ge=199)
+    bootstrap_draws: int = Field(default=4999, ge=199, le=1_000_000)
+    permutation_draws: int = Field(default=9999, ge=199, le=1_000_000)
     simulation_repeats: int = Field(default=2000, ge=100)
     seed: int = Field(default=0, ge=0)
 

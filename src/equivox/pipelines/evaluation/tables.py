@@ -274,7 +274,9 @@ def _grouping(name: str, rows: pd.DataFrame, patients: "pd.Index[Any]", config: 
     values = [None if pd.isna(value) else str(value) for value in cases[GROUP_PREFIX + name]]
     by_patient, _ = one_group_per_patient(cases["patient_id"].tolist(), values)
     groups = tuple(by_patient[patient] for patient in patients)
-    return Grouping(name, groups, tuple(config.sort_groups(group for group in groups if group is not None)))
+    # A group of which no patient has a score is still a group: it must not vanish.
+    known = [group for group in by_patient.values() if group is not None]
+    return Grouping(name, groups, tuple(config.sort_groups(known)))
 
 
 def _attribute(
@@ -291,6 +293,8 @@ def _attribute(
     within = None if blocks is None or blocks.attribute == grouping.name else blocks
 
     def needed(group: str) -> int | None:
+        if group not in grouping.groups:
+            return None
         return patients_needed(
             values,
             grouping.groups,
@@ -379,6 +383,9 @@ def _groups(
     result = []
     by_patient = pd.Series(list(grouping.groups), index=primary.index, dtype=object)
     group_of_row = rows["patient_id"].map(by_patient)
+    column = GROUP_PREFIX + grouping.name
+    if column in rows:
+        group_of_row = group_of_row.where(rows["patient_id"].isin(primary.index), rows[column])
     for name in grouping.order:
         part = primary[(by_patient == name).to_numpy()]
         own = rows[group_of_row == name]
