@@ -735,3 +735,20 @@ def test_scans_taken_for_masks_are_refused(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(scan, np.eye(4)), tmp_path / name / "a.nii.gz")
     with pytest.raises(InputError, match="expected masks with a few values, got 999"):
         evaluate(tmp_path / "out", references=tmp_path / "references", predictions=tmp_path / "predictions")
+
+
+def test_images_of_a_folder_are_shown_with_the_masks(tmp_path: Path) -> None:
+    labels = np.zeros((6, 5, 4), dtype=np.uint8)
+    labels[1:3, 1:3, 1:3] = 1
+    scan = np.random.default_rng(0).normal(size=labels.shape).astype(np.float32)
+    for name, array, suffix in (("references", labels, ""), ("predictions", labels, ""), ("scans", scan, "_0000")):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(array, np.diag([0.5, 1.0, 3.0, 1.0])), tmp_path / name / f"a{suffix}.nii.gz")
+    folders = {"references": tmp_path / "references", "predictions": tmp_path / "predictions"}
+    evaluate(tmp_path / "out", **folders, images=tmp_path / "scans", modality="CT")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "There is no image to show" not in page
+    assert 'data-window="lung"' in page
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="expected images named like the masks"):
+        evaluate(tmp_path / "other", **folders, images=tmp_path / "empty")

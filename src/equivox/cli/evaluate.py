@@ -49,6 +49,10 @@ def evaluate(
     nominal_spacing: Annotated[
         bool, typer.Option("--nominal-spacing", help="With --references: voxel sizes are not real; report voxels.")
     ] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="With --references: a folder of images, to show the masks on.")
+    ] = None,
+    modality: Annotated[str, typer.Option("--modality", help="Of these images: CT, MR, PET, XR or OTHER.")] = "OTHER",
     tolerance: Annotated[
         float, typer.Option(help="Of the surface score NSD, in mm (in voxels where sizes are not real).", min=0)
     ] = 2.0,
@@ -140,7 +144,7 @@ def evaluate(
     Give --cohort, or --references with --groups. A missing prediction counts as a failure. Ends with 2 and writes
     nothing when a case cannot be scored, unless --allow-partial is given.
     """
-    from equivox.cli.table_options import classes_of, edges_of, probability_choice, settings_of
+    from equivox.cli.table_options import classes_of, edges_of, modality_of, probability_choice, settings_of
     from equivox.metrics.lesions.options import LesionOptions
     from equivox.options import flag, parse_options
     from equivox.pipelines.evaluate import EvaluateOptions
@@ -178,6 +182,8 @@ def evaluate(
         continuous=edges_of(continuous or []),
         classes=classes_of(class_ or []) or None,
         nominal_spacing=nominal_spacing,
+        images=images,
+        modality=modality_of(modality),
         options=parse_options(EvaluateOptions, values, flag),
         probabilities=probability_choice(probabilities),
         workers=workers,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from equivox.datasets.cohort import MODALITIES, Modality
 from equivox.errors import InputError
 
 
@@ -67,17 +68,17 @@ def settings_of(texts: list[str], option: str) -> dict[str, Any]:
     return result
 
 
-def modality_of(text: str) -> str:
+def modality_of(text: str) -> Modality:
     """Return a modality as cohorts name it, whatever the capitals.
 
     Raises:
         InputError: If there is no such modality.
     """
-    known = ("CT", "MR", "PET", "XR", "RGB", "OTHER")
-    if text.upper() not in known:
-        msg = f"--modality {text}: expected one of {', '.join(known)}; choose one of them"
-        raise InputError(msg)
-    return text.upper()
+    for known in MODALITIES:
+        if known == text.upper():
+            return known
+    msg = f"--modality {text}: expected one of {', '.join(MODALITIES)}; choose one of them"
+    raise InputError(msg)
 
 
 def probability_choice(text: str) -> Literal["auto", "none"] | Path:

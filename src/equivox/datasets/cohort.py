@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 from pydantic import Field, model_validator
@@ -24,6 +24,7 @@ TABLE_NAME, CONFIG_NAME = "cohort.csv", "cohort.yaml"
 OWN_COLUMNS = ("case_id", "patient_id", "label", "fold")
 
 Modality = Literal["CT", "MR", "PET", "XR", "RGB", "OTHER"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 class ChannelConfig(Options):

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from equivox.atomic import atomic_folder, write_text
+from equivox.datasets.cohort import Modality
 from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.metrics.fairness.groups import one_group_per_patient
@@ -19,6 +20,7 @@ from equivox.metrics.lesions.detection_summary import IntervalSettings
 from equivox.metrics.lesions.froc import CaseCandidates
 from equivox.metrics.lesions.options import LesionOptions
 from equivox.parallel import map_cases
+from equivox.pipelines.columns import GROUP_PREFIX, NUMBER_PREFIX
 from equivox.pipelines.evaluation.calibration import (
     CASE_COLUMNS,
     describe_calibration,
@@ -27,7 +29,6 @@ from equivox.pipelines.evaluation.calibration import (
 )
 from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
 from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
-from equivox.pipelines.evaluation.discovery import NUMBER_PREFIX
 from equivox.pipelines.evaluation.fairness_tables import check_attribute_names
 from equivox.pipelines.evaluation.group_checks import refuse_contradictions
 from equivox.pipelines.evaluation.lesions import describe_lesions, lesion_table, summarise_lesions
@@ -38,7 +39,7 @@ from equivox.pipelines.evaluation.predictions import PREDICTION_LABELS
 from equivox.pipelines.evaluation.probabilities import ProbabilityChoice, ProbabilityMaps, find_probabilities
 from equivox.pipelines.evaluation.sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
 from equivox.pipelines.evaluation.summary import summarise
-from equivox.pipelines.evaluation.tables import GROUP_PREFIX, build_table, group_rows
+from equivox.pipelines.evaluation.tables import build_table, group_rows
 from equivox.pipelines.output_folder import check_output_folder
 from equivox.reports.model_card import model_card
 from equivox.reports.overlay import OverlayCase
@@ -94,6 +95,8 @@ def evaluate(
     continuous: Mapping[str, tuple[float, ...]] | None = None,
     classes: Mapping[int, str] | None = None,
     nominal_spacing: bool = False,
+    images: Path | None = None,
+    modality: Modality = "OTHER",
     options: EvaluateOptions | None = None,
     probabilities: ProbabilityChoice = "auto",
     workers: int = 1,
@@ -121,6 +124,8 @@ def evaluate(
         continuous: Its columns of numbers to report by, with the inner edges of their groups.
         classes: With `references`: value in the masks -> class name; else every value but 0 is a class.
         nominal_spacing: With `references`: voxel sizes are not real; everything is then in voxels.
+        images: With `references`: a folder of images named like the masks, for the gallery.
+        modality: Of these images.
         options: Margin, tolerance, empty-mask policy, draws, seed.
         probabilities: A folder with a map of each case and class (see `find_probabilities`), ``auto`` or ``none``.
         workers: Processes; 1 works in this one.
@@ -146,6 +151,8 @@ def evaluate(
         continuous=dict(continuous or {}),
         classes=dict(classes or {}),
         nominal_spacing=nominal_spacing,
+        images=images,
+        modality=modality,
     )
     source = _source(predictions, cohort, references, masks)
     _check_attributes(source, options)
@@ -170,8 +177,9 @@ def _source(predictions: Path, cohort: Path | None, references: Path | None, mas
     if cohort is not None and references is None:
         if masks != MaskOptions():
             msg = (
-                "--cohort: expected no --groups, --key, --patient, --attribute, --continuous, --class or "
-                "--nominal-spacing beside it; they go with --references, as a cohort declares them in cohort.yaml"
+                "--cohort: expected no --groups, --key, --patient, --attribute, --continuous, --class, "
+                "--nominal-spacing, --images or --modality beside it; they go with --references, as a cohort declares "
+                "them in cohort.yaml"
             )
             raise InputError(msg)
         return cohort_source(cohort, predictions)

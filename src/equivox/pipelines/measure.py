@@ -16,6 +16,7 @@ from equivox.atomic import atomic_folder, write_text
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
 from equivox.parallel import map_cases
+from equivox.pipelines.columns import GROUP_PREFIX, NUMBER_PREFIX
 from equivox.pipelines.evaluation.cases import label_values_in
 from equivox.pipelines.evaluation.memory import workers_within
 from equivox.pipelines.evaluation.sources import MaskOptions
@@ -23,8 +24,6 @@ from equivox.pipelines.measurement.cases import INTENSITIES, MeasuredCase, Measu
 from equivox.pipelines.measurement.options import MeasureOptions
 from equivox.pipelines.measurement.sources import MeasureSource, cohort_to_measure, folders_to_measure
 from equivox.pipelines.measurement.tables import (
-    GROUP_PREFIX,
-    NUMBER_PREFIX,
     associations,
     by_group,
     by_structure,

@@ -9,8 +9,8 @@ import pandas as pd
 
 from equivox.errors import InputError
 from equivox.metrics.fairness.groups import Grouping, one_group_per_patient
+from equivox.pipelines.columns import GROUP_PREFIX
 from equivox.pipelines.comparison.sources import EvaluationFolder
-from equivox.pipelines.evaluation.tables import GROUP_PREFIX
 
 # These say how an evaluation was summarised, and change no score of any case.
 _STATISTICS = frozenset(

@@ -12,8 +12,8 @@ import pandas as pd
 from equivox.datasets.text_table import read_text_table
 from equivox.definitions import METRICS
 from equivox.errors import InputError
+from equivox.pipelines.columns import GROUP_PREFIX
 from equivox.pipelines.evaluation.schema import SCHEMA_VERSION
-from equivox.pipelines.evaluation.tables import GROUP_PREFIX
 
 CASES, SUMMARY = "cases.csv", "summary.json"
 

@@ -21,9 +21,9 @@ from equivox.metrics.statistics.paired import (
 )
 from equivox.metrics.statistics.patient_means import patient_values
 from equivox.metrics.statistics.ranking import RANKING_VIEWS, rank_stability
+from equivox.pipelines.columns import GROUP_PREFIX
 from equivox.pipelines.comparison.match import MatchedEvaluations
 from equivox.pipelines.comparison.options import CompareOptions
-from equivox.pipelines.evaluation.tables import GROUP_PREFIX
 
 ALL_CLASSES: Final = "all classes"
 """What stands for the mean over classes in the column `class`."""

@@ -14,7 +14,7 @@ from equivox.metrics.conventions.convention import Convention, ToolMetric, state
 from equivox.metrics.conventions.reconcile import Reconciliation, reconcile
 from equivox.metrics.conventions.value_table import ValueTable
 from equivox.metrics.fairness.equity import es_std, es_sum
-from equivox.pipelines.evaluation.tables import GROUP_PREFIX
+from equivox.pipelines.columns import GROUP_PREFIX
 
 TOOL_COLUMNS: Final = ("case_id", "tool", "class", "metric", "value", "state")
 """The columns of the rows of `tool_rows`."""

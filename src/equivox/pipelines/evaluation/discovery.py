@@ -12,12 +12,10 @@ import pandas as pd
 from equivox.metrics.fairness.groups import Grouping
 from equivox.metrics.fairness.residuals import Trend, residual_trends
 from equivox.metrics.fairness.slices import ALPHA, ErrorSlice, discover_slices
+from equivox.pipelines.columns import NUMBER_PREFIX
 from equivox.pipelines.evaluation.fairness_tables import log_volume, patient_mean, reference_volume
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.reports.numbers import number, unit_text
-
-NUMBER_PREFIX: Final = "number:"
-"""Of the columns that hold continuous attributes as numbers."""
 
 DISCOVERY_REFERENCES: Final = (
     "Sagadeeva S, Boehm M. SliceLine: fast, linear-algebra-based slice finding for ML model debugging. SIGMOD 2021.",

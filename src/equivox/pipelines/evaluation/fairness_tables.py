@@ -18,11 +18,11 @@ from equivox.metrics.fairness.parity import PARITIES, presence_parity
 from equivox.metrics.fairness.shrinkage import shrink_groups
 from equivox.metrics.statistics.patient_means import patient_values
 from equivox.options import flag
+from equivox.pipelines.columns import GROUP_PREFIX
 from equivox.pipelines.evaluation.options import CASE_MIX, EvaluateOptions
 from equivox.reports.fairness_views import covariate_words
 from equivox.reports.numbers import decimals, interval, number
 
-_GROUP_PREFIX: Final = "attribute:"
 _PRESENCE_DRAWS: Final = 999
 """Permutations behind what chance alone gives in presence: a mean of that many is known well enough."""
 
@@ -123,7 +123,7 @@ def presence_by_class(rows: pd.DataFrame, attribute: str, options: EvaluateOptio
     cases = rows.drop_duplicates("case_id")
     groups, _ = one_group_per_patient(
         cases["patient_id"].tolist(),
-        [None if pd.isna(value) else str(value) for value in cases[_GROUP_PREFIX + attribute]],
+        [None if pd.isna(value) else str(value) for value in cases[GROUP_PREFIX + attribute]],
     )
     sizes = pd.Series(list(groups.values()), dtype=object).value_counts()
     judged = set(sizes[sizes >= options.minimum_group].index)
@@ -237,7 +237,7 @@ def _covariates(
     """Return the case mix of each patient; an attribute is never adjusted for itself."""
     found: dict[str, Any] = {}
     for name in options.case_mix:
-        column = _GROUP_PREFIX + name
+        column = GROUP_PREFIX + name
         if name == "volume":
             found[name] = log_volume(rows, patients)
         elif name == "slice_thickness":

@@ -17,15 +17,21 @@ _DIGITS: Final = 18
 """Of the largest label that any format can hold; Python refuses to read thousands of them."""
 
 
-def masks_in(folder: Path) -> dict[str, Path]:
+def masks_in(folder: Path, what: str = "mask") -> dict[str, Path]:
     """Return name without suffix -> file, for every file that may be a mask, by name.
+
+    Args:
+        folder: Where to look; not in folders below it.
+        what: What the files are, for messages.
 
     Raises:
         InputError: If there is no such folder, two masks have one name, or one is a folder or a link that leads
             nowhere.
     """
     if not folder.is_dir():
-        msg = f"{folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}; check the path"
+        msg = (
+            f"{folder}: expected a folder of {what}s, got {'a file' if folder.exists() else 'nothing'}; check the path"
+        )
         raise InputError(msg)
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -35,14 +41,26 @@ def masks_in(folder: Path) -> dict[str, Path]:
         if not path.is_file():
             # Left out in silence, it would count as a failure of the model.
             got = "a folder of that name" if path.is_dir() else "a link that leads nowhere"
-            msg = f"{path}: expected a mask, got {got}; mend or remove it"
+            msg = f"{path}: expected {'an' if what == 'image' else 'a'} {what}, got {got}; mend or remove it"
             raise InputError(msg)
         stem = path.name[: -len(suffix)]
         if stem in found:
-            msg = f"{path}: expected one mask of case '{stem}', got also {found[stem].name}; remove one of them"
+            msg = f"{path}: expected one {what} of case '{stem}', got also {found[stem].name}; remove one of them"
             raise InputError(msg)
         found[stem] = path
     return found
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Return case -> image; nnU-Net's `_0000`, for the first channel, is not part of the case's id.
+
+    Raises:
+        InputError: As of `masks_in`.
+    """
+    found = masks_in(folder, "image")
+    return {name.removesuffix("_0000"): path for name, path in found.items() if name.endswith("_0000")} | {
+        name: path for name, path in found.items() if not name.endswith("_0000")
+    }
 
 
 def read_list(predictions: Path) -> dict[str, dict[str, str]]:

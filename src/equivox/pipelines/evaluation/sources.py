@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from equivox.datasets.cohort import AttributeConfig, Case, Cohort, load_cohort
+from equivox.datasets.cohort import AttributeConfig, Case, Cohort, Modality, load_cohort
 from equivox.datasets.import_table import UNKNOWN_WORDS
 from equivox.datasets.split import SPLIT_NAME, load_split
 from equivox.datasets.text_table import plain_codes, read_text_table, refuse_lost_zeros
@@ -16,6 +16,7 @@ from equivox.options import parse_options
 from equivox.pipelines.evaluation.group_checks import CaseValues, check_values, single_groups, unmatched_ids
 from equivox.pipelines.evaluation.predictions import (
     PREDICTION_LIST,
+    images_in,
     listed_mask,
     masks_in,
     read_label_names,
@@ -112,6 +113,8 @@ class MaskOptions:
         continuous: Its columns of numbers to report by, with the inner edges of their groups.
         classes: Value in the masks -> class name; where empty the reference masks tell.
         nominal_spacing: The voxel sizes in the files are not real.
+        images: Folder of images named like the masks, to be shown with them; None shows the masks alone.
+        modality: Of the images: a CT is shown in windows of HU.
     """
 
     groups: Path | None = None
@@ -121,6 +124,8 @@ class MaskOptions:
     continuous: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     classes: Mapping[int, str] = field(default_factory=dict)
     nominal_spacing: bool = False
+    images: Path | None = None
+    modality: Modality = "OTHER"
 
 
 def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
@@ -208,6 +213,10 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
     groups, patient, classes = options.groups, options.patient, options.classes
     configs = attribute_configs(options)
     rows = read_groups(options, configs, set(reference_files))
+    images = images_in(options.images) if options.images is not None else {}
+    if options.images is not None and not set(images) & set(reference_files):
+        msg = f"{options.images}: expected images named like the masks in {references}, got none; check the folder"
+        raise InputError(msg)
     cases: list[ScoredCase] = []
     excluded: dict[str, str] = {}
     for case_id, reference in reference_files.items():
@@ -223,7 +232,7 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
                 "all",
                 reference,
                 prediction_files.get(case_id),
-                None,
+                images.get(case_id),
                 {name: group_of(config, values[name], name, groups) for name, config in configs.items()},
                 numbers_of(configs, values),
             )
@@ -242,7 +251,7 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
         prediction_values=read_label_names(predictions),
         attributes=configs,
         nominal_spacing=options.nominal_spacing,
-        modality="OTHER",
+        modality=options.modality,
         cases=grouped_by_patient_mean(cases, configs),
         excluded=excluded,
         missing_predictions=tuple(case.case_id for case in cases if case.prediction is None),

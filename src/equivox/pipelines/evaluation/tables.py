@@ -15,6 +15,7 @@ from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quanti
 from equivox.metrics.statistics.patient_means import case_values, patient_values
 from equivox.metrics.statistics.permutation import Blocks, ContrastFamily, contrast_family, patients_needed
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
+from equivox.pipelines.columns import GROUP_PREFIX
 from equivox.pipelines.evaluation.discovery import discover
 from equivox.pipelines.evaluation.fairness_tables import (
     adjusted_differences,
@@ -27,8 +28,6 @@ from equivox.pipelines.evaluation.fairness_tables import (
 )
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.reports.numbers import decimals, interval, number, unit_text
-
-GROUP_PREFIX = "attribute:"
 
 _BOUNDS = {"fraction": (0.0, 1.0), "distance": (0.0, np.inf), "count": (0.0, np.inf)}
 

@@ -10,12 +10,11 @@ from jaxtyping import Float
 
 from equivox.datasets.landmark_table import Point
 from equivox.metrics.landmarks import LandmarkErrors, landmark_errors
+from equivox.pipelines.columns import GROUP_PREFIX
 from equivox.pipelines.landmark_evaluation.sources import LandmarkCase, LandmarkSource
 
 EXPECTED: Final = ("matched", "missed", "no_prediction")
 """The states of a landmark that the reference has; the others are ``extra`` and ``absent``."""
-
-GROUP_PREFIX: Final = "attribute:"
 
 
 def measure_landmarks(source: LandmarkSource, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -15,7 +15,8 @@ from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quanti
 from equivox.metrics.statistics.patient_means import patient_values
 from equivox.metrics.statistics.permutation import Contrast, contrast_family
 from equivox.metrics.statistics.ratio import ratio_interval
-from equivox.pipelines.landmark_evaluation.cases import EXPECTED, GROUP_PREFIX
+from equivox.pipelines.columns import GROUP_PREFIX
+from equivox.pipelines.landmark_evaluation.cases import EXPECTED
 from equivox.pipelines.landmark_evaluation.options import LandmarkOptions
 
 _CURVE_POINTS: Final = 200

@@ -7,7 +7,7 @@ from pathlib import Path
 from equivox.datasets.cohort import AttributeConfig, Cohort, load_cohort
 from equivox.errors import InputError
 from equivox.pipelines.evaluation.group_checks import CaseValues, check_values
-from equivox.pipelines.evaluation.predictions import masks_in, read_label_names
+from equivox.pipelines.evaluation.predictions import images_in, masks_in, read_label_names
 from equivox.pipelines.evaluation.sources import MaskOptions, attribute_configs, group_of, numbers_of, read_groups
 
 
@@ -124,7 +124,7 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
     if not found:
         msg = f"{masks}: expected masks, got none; check the folder"
         raise InputError(msg)
-    pictures = masks_in(images) if images is not None else {}
+    pictures = images_in(images) if images is not None else {}
     configs = attribute_configs(options)
     rows = read_groups(options, configs, set(found))
     cases, excluded = [], {}
@@ -133,7 +133,7 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
         if row is None and options.patient is not None:
             excluded[case_id] = "no row in the table of groups, so its patient is unknown"
             continue
-        image = pictures.get(case_id) or pictures.get(f"{case_id}_0000")
+        image = pictures.get(case_id)
         if images is not None and image is None:
             excluded[case_id] = f"no image in {images.name}"
             continue

@@ -11,12 +11,11 @@ from equivox.metrics.statistics.association import associate, false_discovery
 from equivox.metrics.statistics.bootstrap import mean_interval
 from equivox.metrics.statistics.permutation import contrast_family
 from equivox.metrics.statistics.smooth import local_linear
+from equivox.pipelines.columns import GROUP_PREFIX, NUMBER_PREFIX
 from equivox.pipelines.measurement.options import MeasureOptions
 
 MEASURES: Final = ("size", "mean")
 """What is compared over patients: the size, and the mean intensity."""
-
-GROUP_PREFIX, NUMBER_PREFIX = "attribute:", "number:"
 
 
 def by_structure(rows: pd.DataFrame) -> list[dict[str, Any]]:
