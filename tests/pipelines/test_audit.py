@@ -16,7 +16,7 @@ from equivox.datasets.cohort import AttributeConfig, ChannelConfig, CohortConfig
 from equivox.errors import InputError
 from equivox.metrics.energy import CaseEnergy
 from equivox.metrics.fairness.probe import PatientVectors
-from equivox.options import save_options
+from equivox.options import load_options, save_options
 from equivox.pipelines.audit import Audit, audit
 from equivox.pipelines.auditing.controls import Acquisition
 from equivox.pipelines.auditing.erasing import mean_dice, removals_of
@@ -182,6 +182,24 @@ def test_erasure_gives_each_group_its_change_beside_random_directions(audited: t
     assert sex["left"] < record(audited[2], "sex")["score"]
 
 
+def test_references_are_read_by_the_names_of_the_classes(audited: tuple[Path, Path, Audit], tmp_path: Path) -> None:
+    options = AuditOptions(permutations=19, draws=199, attributes=("sex",), folds=(0,), overlap=0, erasure=(1,))
+    befores = []
+    for place, classes in enumerate(({"tumour": 1}, {"oedema": 1, "tumour": 2}, {"oedema": 1})):
+        cohort = write_cohort(tmp_path / f"cohort{place}")
+        config = load_options(CohortConfig, cohort / "cohort.yaml")
+        values = {0: "background", 1: "tumour" if "tumour" in classes else "oedema"}
+        save_options(config.model_copy(update={"classes": classes, "label_values": values}), cohort / "cohort.yaml")
+        if "tumour" in classes:
+            found = audit(audited[0], tmp_path / f"out{place}", cohort=cohort, options=options)
+            befores.append([group["before"] for group in found.summary["erasure"]["results"][0]["groups"]])
+        else:
+            with pytest.raises(InputError, match="expected the class 'tumour' that the run segments, got oedema; name"):
+                audit(audited[0], tmp_path / f"out{place}", cohort=cohort, options=options)
+    assert befores[0] == befores[1]
+    assert min(befores[0]) > 0
+
+
 def test_files_say_the_same_and_claim_no_more_than_was_shown(audited: tuple[Path, Path, Audit]) -> None:
     found = audited[2]
     names = {path.name for path in found.folder.iterdir()}
@@ -332,4 +350,10 @@ def test_the_command_prints_what_is_available(audited: tuple[Path, Path, Audit],
     assert "35 scans" in result.output
     assert "Available does not mean used" in result.output
     assert CliRunner().invoke(app, [*words, "--overwrite", "--erasure", "--erase", "many"]).exit_code == 2
+    alone = CliRunner().invoke(app, [*words, "--overwrite", "--erase", "2"])
+    assert alone.exit_code == 2
+    assert "--erase 2: expected --erasure beside it" in alone.stderr
+    large = CliRunner().invoke(app, [*words, "--overwrite", "--seed", str(2**32)])
+    assert large.exit_code == 2, large.output
+    assert "--seed: expected a number less than 4294967296" in large.stderr
     assert CliRunner().invoke(app, words).exit_code == 2

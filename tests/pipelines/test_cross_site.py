@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from equivox.cli.app import app
+from equivox.datasets.cohort import AttributeConfig, ChannelConfig, CohortConfig
 from equivox.errors import InputError
-from equivox.options import parse_options
+from equivox.options import load_options, parse_options, save_options
 from equivox.pipelines.cross_site import cross_site, dry_run
 from equivox.pipelines.cross_site_config import CrossSiteConfig
 
@@ -187,6 +188,26 @@ def test_scores_that_are_not_whole_are_made_anew(two_sites, thresholds, tmp_path
     assert tables(tmp_path / "out") == before
 
 
+def test_damaged_files_of_an_earlier_call_are_named_with_what_to_do(two_sites, thresholds, tmp_path) -> None:
+    out = tmp_path / "out"
+    run(two_sites, out, thresholds)
+    cell = out / "cells" / "own-a-fold0"
+    (cell / "scored.json").unlink()
+    segment = thresholds.segment
+
+    def cut(run_folder: Path, targets: Path, predictions: Path, config: CrossSiteConfig) -> None:
+        segment(run_folder, targets, predictions, config)
+        next(predictions.glob("*.nii.gz")).write_bytes(b"cut")
+
+    with pytest.raises(InputError, match=f"; or remove {cell / 'predictions'} and run again"):
+        cross_site(two_sites, out, learn=thresholds.learn, segment=cut)
+    (out / "splits.csv").write_text("case,fold\n1,2\n")
+    with pytest.raises(
+        InputError, match=r"splits.csv: expected the columns case_id, .* got case, fold; choose another"
+    ):
+        run(two_sites, out, thresholds)
+
+
 def test_other_settings_or_cases_are_not_mixed(two_sites, thresholds, tmp_path) -> None:
     out = tmp_path / "out"
     run(two_sites, out, thresholds)
@@ -200,6 +221,40 @@ def test_other_settings_or_cases_are_not_mixed(two_sites, thresholds, tmp_path) 
     with pytest.raises(InputError, match="case 'c004' has changed"):
         run(two_sites, out, thresholds)
     assert tables(out) == before
+
+
+def test_models_of_other_classes_are_not_mixed_though_the_files_are_the_same(make_sites, thresholds, tmp_path) -> None:
+    cohort = make_sites(tmp_path / "cohort", {"A": (6, 0.0), "B": (6, 30.0)}, classes=("ball", "cyst"))
+    (tmp_path / "sites.yaml").write_text(SETTINGS)
+    out = tmp_path / "out"
+    run(tmp_path / "sites.yaml", out, thresholds)
+    before = tables(out)
+    begun = load_options(CohortConfig, cohort / "cohort.yaml")
+    changes = [
+        (
+            {"label_values": {0: "background", 1: "cyst", 2: "ball"}},
+            r"got another label_values.1 \(there ball, now cyst\)",
+        ),
+        ({"channels": {"mr": ChannelConfig(modality="CT")}}, r"got another channels.mr.modality \(there MR, now CT\)"),
+    ]
+    for change, words in changes:
+        save_options(begun.model_copy(update=change), cohort / "cohort.yaml")
+        with pytest.raises(InputError, match=f"expected the cohort.yaml that it was begun with, {words}"):
+            run(tmp_path / "sites.yaml", out, thresholds)
+        assert tables(out) == before
+    # What the patients are reported by may change: no model depends on it.
+    save_options(begun.model_copy(update={"attributes": {"site": AttributeConfig()}}), cohort / "cohort.yaml")
+    assert run(tmp_path / "sites.yaml", out, thresholds).summary["groups"] == []
+
+
+def test_a_dry_run_says_no_model_done_that_would_be_refused(two_sites, thresholds, tmp_path) -> None:
+    run(two_sites, tmp_path / "out", thresholds)
+    with pytest.raises(InputError, match=r"another training.steps \(there None, now 5\); choose another -o"):
+        dry_run(two_sites, tmp_path / "out", overrides=["training.steps=5"])
+    with pytest.raises(InputError, match="or one that this command began, got cohort"):
+        dry_run(two_sites, tmp_path)
+    with pytest.raises(InputError, match="expected a folder to write to, got the file"):
+        dry_run(two_sites, two_sites)
 
 
 def test_a_folder_of_something_else_is_left_alone(two_sites, thresholds, tmp_path) -> None:
@@ -355,3 +410,9 @@ def test_networks_are_planned_trained_and_scored_site_by_site(two_sites, tmp_pat
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["site_attribute"] == "site"
     assert tables(out) == before
+    (cell / "scored.json").unlink()
+    (cell / "run" / "fold_0" / "model.safetensors").write_bytes(b"cut")
+    damaged = CliRunner().invoke(app, command)
+    assert damaged.exit_code == 2, damaged.output
+    assert f"{cell}: expected the model as it was trained, got a damaged one" in damaged.stderr
+    assert damaged.stderr.endswith("remove this folder and run again\n")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from equivox.reports.cross_site_page import DEEPEST, colour_scale, heat_rows, matrix_cells, render_cross_site
-from equivox.reports.cross_site_words import claim, sentences, statements
+from equivox.reports.cross_site_words import claim, explanation, sentences, statements
 
 
 def with_contrast(summary: dict[str, Any], **values: Any) -> dict[str, Any]:
@@ -54,6 +54,20 @@ def test_few_sites_allow_no_claim_and_five_allow_one_with_the_site_as_the_unit(c
     five["population_claim"] = True
     five["metrics"][0]["over_sites"] = {"gap": 0.1, "sites": 5, "low": 0.02, "high": 0.18}
     assert "Over 5 sites the mean gap is +0.10 Dice (t interval +0.02 to +0.18, the site being the unit)" in claim(five)
+
+
+def test_size_matched_rows_are_pointed_to_where_there_are_any(crossed) -> None:
+    assert explanation("pooling_gain", crossed.summary).endswith("saw more patients. The size-matched rows have not.")
+    lite = copy.deepcopy(crossed.summary)
+    lite["rows"] = [row for row in lite["rows"] if row["kind"] != "pool_matched"]
+    assert explanation("pooling_gain", lite).endswith("saw more patients. A full budget adds rows that have not.")
+    assert explanation("gap", lite) == explanation("gap", crossed.summary)
+
+
+def test_one_model_is_no_models(crossed) -> None:
+    one = copy.deepcopy(crossed.summary)
+    one["rows"][0]["models"] = 1
+    assert heat_rows(one, 0)[0].trained.endswith("patients, 1 model")
 
 
 def test_colours_tell_the_difference_to_home_and_numbers_stand_in_every_cell(crossed) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equivox.cli.output import say, show_table
+from equivox.errors import InputError
 
 if TYPE_CHECKING:
     from equivox.pipelines.audit import Audit
@@ -29,7 +30,10 @@ def audit(
             "--erasure/--no-erasure", help="Segment again without what tells an attribute; takes several times as long."
         ),
     ] = False,
-    erase: Annotated[str, typer.Option("--erase", metavar="K,K", help="Directions that --erasure takes out.")] = "1,4",
+    erase: Annotated[
+        str | None,
+        typer.Option("--erase", metavar="K,K", help="Directions that --erasure takes out. [default: 1,4]"),
+    ] = None,
     random_sets: Annotated[int, typer.Option(help="Sets of random directions to compare with.", min=1)] = 2,
     folds: Annotated[
         str | None, typer.Option("--folds", metavar="K,K", help="Trained folds to audit, such as 0,2. [default: all]")
@@ -58,11 +62,14 @@ def audit(
     from equivox.pipelines.audit import audit as run_audit
     from equivox.pipelines.auditing.options import AuditOptions
 
+    if erase is not None and not erasure:
+        msg = f"--erase {erase}: expected --erasure beside it, which takes the directions out, got none; add it"
+        raise InputError(msg)
     values = {
         "attributes": attribute or [],
         "site": site,
         "folds": fold_numbers(folds),
-        "erasure": fold_numbers(erase, "--erase") if erasure else (),
+        "erasure": fold_numbers(erase or "1,4", "--erase") if erasure else (),
         "random_sets": random_sets,
         "permutations": permutations,
         "draws": draws,

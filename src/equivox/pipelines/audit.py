@@ -105,7 +105,7 @@ def audit(
     source = held_out_source(folder, cohort, options)
     _require_probed(source)
     networks = _Networks.load(folder, source, options)
-    _check_erasure(options, networks)
+    _check_erasure(options, networks, source)
     features, acquisitions, left_out = _extract(networks, source, options, allow_partial=allow_partial)
     source = replace(source, cases=tuple(one for one in source.cases if one.case.case_id in acquisitions))
     spaces = audit_spaces(source, features, acquisitions)
@@ -170,9 +170,17 @@ class _Networks:
         return {fold: file_sha256(self.run.fold_folder(fold) / WEIGHTS) for fold in self.trained}
 
 
-def _check_erasure(options: AuditOptions, networks: _Networks) -> None:
+def _check_erasure(options: AuditOptions, networks: _Networks, source: AuditSource) -> None:
     if not options.erasure:
         return
+    there = source.cohort.config.classes
+    lacking = [name for name in networks.run.plan.classes if name not in there]
+    if lacking:
+        msg = (
+            f"{source.cohort.folder}: expected the class '{lacking[0]}' that the run segments, got {', '.join(there)}; "
+            "name it so in cohort.yaml, or leave --erasure out"
+        )
+        raise InputError(msg)
     most = min(LARGEST_ERASURE, networks.feature_count() - 1)
     wrong = [count for count in options.erasure if not 1 <= count <= most]
     if wrong:
@@ -197,7 +205,11 @@ def _prepared(one: HeldOutCase, networks: _Networks, source: AuditSource, *, wit
     plan = networks.run.plan.preprocessing
     images = {name: one.case.images[name] for name in plan.channels}
     label = one.case.label if with_label else None
-    prepared = prepare_case(images, label, source.cohort.config.label_indices, plan)
+    # Cohorts may number the same classes otherwise; what the run does not segment is background to it.
+    indices = {0: 0} | {
+        value: networks.run.plan.classes.get(name, 0) for value, name in source.cohort.config.label_values.items()
+    }
+    prepared = prepare_case(images, label, indices, plan)
     if len(prepared.image) != plan.image_channels:
         wanted, got = plan.image_channels, len(prepared.image)
         first = next(iter(images.values()))

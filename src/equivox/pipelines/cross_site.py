@@ -14,12 +14,12 @@ import pandas as pd
 
 from equivox import __version__
 from equivox.atomic import atomic_path, remove_remains, require_writable, write_text
-from equivox.datasets.cohort import load_cohort
+from equivox.datasets.cohort import CONFIG_NAME, CohortConfig, load_cohort
 from equivox.datasets.text_table import read_text_table
 from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
-from equivox.options import load_options, override_options, save_options
+from equivox.options import Options, load_options, override_options, save_options
 from equivox.pipelines.cross_site_config import CrossSiteConfig
 from equivox.pipelines.crossing.cells import CELLS, Cell, Learner, Predictor, is_scored, make_cell, score_key
 from equivox.pipelines.crossing.pools import Model, all_folds, models_of
@@ -109,7 +109,7 @@ def cross_site(
     with locked(out, "equivox cross-site"):
         remove_remains(out)
         splits = _split_table(job)
-        _refuse_other(out, job.config, splits)
+        _refuse_other(out, job, splits)
         save_options(job.config, out / CONFIG, "Everything that was decided about this comparison.")
         _write_table(splits, out / SPLITS)
         cells = _all_cells(job, out, workers, learn, segment)
@@ -124,9 +124,15 @@ def dry_run(config: Path, out: Path, *, overrides: Sequence[str] = (), workers: 
 
     Returns:
         The sites, and each model with its training and test patients and whether its scores are there already.
+
+    Raises:
+        InputError: As `cross_site` would before it trains.
     """
+    require_writable(out)
+    _refuse_foreign(out)
     settings, folder = _load(config, overrides)
     job = _job(settings, folder, workers)
+    _refuse_other(out, job, _split_table(job))
     owners = Counter(case.patient_id for case in job.sites.cases)
     models = [
         {
@@ -179,20 +185,21 @@ def _refuse_foreign(out: Path) -> None:
         raise InputError(msg)
 
 
-def _refuse_other(out: Path, config: CrossSiteConfig, splits: pd.DataFrame) -> None:
+def _refuse_other(out: Path, job: _Job, splits: pd.DataFrame) -> None:
     """Refuse to mix models of other settings or cases, and say what changed."""
     if (out / CONFIG).is_file():
-        then, now = (
-            flat(one.model_dump(mode="json", exclude={"cohort"}))
-            for one in (load_options(CrossSiteConfig, out / CONFIG), config)
+        _refuse_changed(out, "settings", load_options(CrossSiteConfig, out / CONFIG), job.config, {"cohort"})
+    # What the files mean: the same voxels with other classes or another modality make other models.
+    for begun in sorted((out / CELLS).glob(f"*/cohort/{CONFIG_NAME}")):
+        _refuse_changed(
+            out, CONFIG_NAME, load_options(CohortConfig, begun), job.sites.cohort.config, {"name", "attributes"}
         )
-        changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
-        if changed:
-            words = "; ".join(f"{key} (there {then.get(key)}, now {now.get(key)})" for key in changed[:5])
-            msg = f"{out}: expected the settings that it was begun with, got another {words}; choose another -o"
-            raise InputError(msg)
     if (out / SPLITS).is_file():
         known = read_text_table(out / SPLITS)
+        if list(known.columns) != _SPLIT_COLUMNS:
+            got = ", ".join(map(str, known.columns))
+            msg = f"{out / SPLITS}: expected the columns {', '.join(_SPLIT_COLUMNS)}, got {got}; choose another -o"
+            raise InputError(msg)
         before = {str(row["case_id"]): row for row in known.to_dict("records")}
         after = {str(row["case_id"]): row for row in splits.to_dict("records")}
         for case in sorted(before.keys() | after.keys()):
@@ -200,6 +207,15 @@ def _refuse_other(out: Path, config: CrossSiteConfig, splits: pd.DataFrame) -> N
                 kind = "is new" if case not in before else "is gone" if case not in after else "has changed"
                 msg = f"{out}: expected the cases that it was begun with, but case '{case}' {kind}; choose another -o"
                 raise InputError(msg)
+
+
+def _refuse_changed(out: Path, what: str, before: Options, after: Options, free: set[str]) -> None:
+    then, now = (flat(one.model_dump(mode="json", exclude=free)) for one in (before, after))
+    changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+    if changed:
+        words = "; ".join(f"{key} (there {then.get(key)}, now {now.get(key)})" for key in changed[:5])
+        msg = f"{out}: expected the {what} that it was begun with, got another {words}; choose another -o"
+        raise InputError(msg)
 
 
 def _all_cells(job: _Job, out: Path, workers: int, learn: Learner | None, segment: Predictor | None) -> list[Cell]:

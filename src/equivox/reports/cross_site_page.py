@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from equivox.atomic import write_text
-from equivox.reports.cross_site_words import KINDS, claim, findings, methods, statements
+from equivox.reports.cross_site_words import KINDS, claim, explanation, findings, methods, statements
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
 from equivox.reports.numbers import MISSING, Number, decimals, interval, number, p_value, signed, unit_text
@@ -105,8 +105,8 @@ def render_cross_site(summary: Mapping[str, Any], patients: pd.DataFrame) -> str
         contents=contents,
         claim=claim(summary),
         parts=[
-            (head, explained, [one for kind, one in statements(summary, 0) if kind == name])
-            for name, (head, explained, _, _) in KINDS.items()
+            (head, explanation(name, summary), [one for kind, one in statements(summary, 0) if kind == name])
+            for name, (head, _, _, _) in KINDS.items()
         ],
         findings=findings(summary),
         heats=[
@@ -156,13 +156,17 @@ def heat_rows(summary: Mapping[str, Any], place: int) -> list[HeatRow]:
         found.append(
             HeatRow(
                 row_words(row),
-                f"{size} patients, {trained[row['row']]['models']} models",
+                f"{size} patients, {_models(trained[row['row']]['models'])}",
                 cells,
                 number(row["macro"], places),
                 number(row["micro"], places),
             )
         )
     return found
+
+
+def _models(count: int) -> str:
+    return f"{count:,} model" if count == 1 else f"{count:,} models"
 
 
 def colour_scale(metric: Mapping[str, Any]) -> float:

@@ -17,7 +17,7 @@ KINDS: Final = {
     ),
     "pooling_gain": (
         "What pooling brings",
-        "Models of all sites against the site's own. They also saw more patients: see the size-matched row.",
+        "Models of all sites against the site's own. They also saw more patients.",
         "models of all sites",
         "its own models",
     ),
@@ -51,6 +51,15 @@ class Statement:
     answer: Answer
     words: str
     sentence: str
+
+
+def explanation(kind: str, summary: Mapping[str, Any]) -> str:
+    """Return what a contrast compares; the size-matched rows are pointed to where there are any."""
+    words = KINDS[kind][1]
+    matched = any(row["kind"] == "pool_matched" for row in summary["rows"])
+    if kind == "pooling_gain":
+        words += " The size-matched rows have not." if matched else " A full budget adds rows that have not."
+    return words
 
 
 def sentences(summary: Mapping[str, Any], place: int) -> list[str]:

@@ -34,7 +34,7 @@ class AuditOptions(Options):
     random_sets: int = Field(default=2, ge=1)
     permutations: int = Field(default=200, ge=19)
     draws: int = Field(default=1999, ge=199)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     overlap: float = Field(default=0.5, ge=0, lt=1)
     batch_size: int | None = Field(default=None, ge=1)
     bfloat16: bool = False

@@ -243,7 +243,13 @@ def _learn(cohort_folder: Path, run_folder: Path, config: CrossSiteConfig, worke
 
 def _segment(run: Path, targets: Path, predictions: Path, config: CrossSiteConfig) -> None:
     from equivox.pipelines.predict import PredictionOptions, predict
+    from equivox.pipelines.run_folder import RunFolder
 
+    try:
+        RunFolder(run).network(0)
+    except InputError as error:
+        msg = f"{run.parent}: expected the model as it was trained, got a damaged one ({error}); remove this folder"
+        raise InputError(f"{msg} and run again") from error
     options = PredictionOptions(overlap=config.overlap, device=config.training.device)
     results = predict(run, [], predictions, cohort=targets, options=options, resume=predictions.exists())
     failed = [result for result in results if result.status not in {"done", "kept"}]
@@ -286,7 +292,8 @@ def _score(
     outcomes = map_cases(score_one, tasks, workers=workers, description="Scoring")
     failed = next((outcome for outcome in outcomes if outcome.result is None), None)
     if failed is not None:
-        msg = f"case {failed.item.case_id}: {failed.error}"
+        mend = f"; or remove {predictions} and run again" if str(predictions) in str(failed.error) else ""
+        msg = f"case {failed.item.case_id}: {failed.error}{mend}"
         raise RuntimeError(msg) if failed.details else InputError(msg)
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     return _patient_scores(results, model, sites, config), _units(results, config)
