@@ -6,7 +6,6 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Real
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -233,6 +232,9 @@ def _assign(
     places = np.flatnonzero(allowed)
     if not places.size:
         return chosen
+    # Takes half a second to import, which every worker of an evaluation without lesions would pay.
+    from scipy.optimize import linear_sum_assignment
+
     rows, row = np.unique(pairs.lesion[places], return_inverse=True)
     columns, column = np.unique(pairs.detection[places], return_inverse=True)
     # Lesions far apart do not compete: solving each neighbourhood by itself keeps the tables small.

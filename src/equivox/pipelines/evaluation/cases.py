@@ -294,6 +294,11 @@ def read_pair(task: ScoringTask) -> tuple[Volume, Volume | None, tuple[str, ...]
 def label_values_in(path: Path) -> tuple[int, ...]:
     """Return the values of a mask that are not 0, in rising order."""
     array = read_label_map(path).array
+    if array.size and int(array.min()) >= 0 and int(array.max()) <= 65_535:
+        # Marking what is there takes a fraction of the time of sorting it.
+        present = np.zeros(int(array.max()) + 1, dtype=bool)
+        present[array.ravel(order="K")] = True
+        return tuple(int(value) for value in np.flatnonzero(present) if value != 0)
     return tuple(int(value) for value in np.unique(array) if value != 0)
 
 
