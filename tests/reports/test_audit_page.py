@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from equivox.reports.audit_page import answer, first_probes, probe_rows, reading, render_audit, write_audit
+from equivox.reports.audit_figures import write_audit_figures
+from equivox.reports.audit_page import answer, first_probes, probe_rows, reading, render_audit
 
 MakeAudit = Callable[..., dict[str, Any]]
 TABLE = pd.DataFrame({"attribute": ["sex"], "score": [0.81]})
@@ -74,7 +75,7 @@ def test_text_from_files_is_escaped(make_audit_summary: MakeAudit) -> None:
 
 
 def test_the_figures_are_written_as_svg_and_png(make_audit_summary: MakeAudit, tmp_path: Path) -> None:
-    write_audit(tmp_path / "report.html", summary=make_audit_summary(), table=TABLE, figures=tmp_path / "figures")
+    write_audit_figures(tmp_path / "figures", make_audit_summary())
     names = sorted(path.name for path in (tmp_path / "figures").glob("*.svg"))
     assert names == [
         "components-age-3.svg",

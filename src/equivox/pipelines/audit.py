@@ -37,6 +37,7 @@ from equivox.pipelines.output_folder import check_output_folder
 from equivox.pipelines.prediction.sliding_window import ready_network, working_device
 from equivox.pipelines.run_folder import WEIGHTS, RunFolder
 from equivox.progress import progress_bar
+from equivox.reports.audit_figures import write_audit_figures
 from equivox.reports.audit_page import write_audit
 from equivox.reports.embedding import finite
 
@@ -434,4 +435,6 @@ def _write(found: Audit, spaces: AuditSpaces, *, figures: bool) -> None:
         with atomic_path(folder / EMBEDDINGS) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **_arrays(summary, spaces))
         write_text(folder / AUDIT, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        write_audit(folder / REPORT, summary=summary, table=table, figures=folder / FIGURES if figures else None)
+        write_audit(folder / REPORT, summary=summary, table=table)
+        if figures:
+            write_audit_figures(folder / FIGURES, summary)

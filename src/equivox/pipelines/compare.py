@@ -31,6 +31,7 @@ from equivox.pipelines.comparison.tables import (
 )
 from equivox.pipelines.comparison.verdict import pair_verdict
 from equivox.pipelines.output_folder import check_output_folder
+from equivox.reports.comparison_figures import write_comparison_figures
 from equivox.reports.comparison_page import write_comparison
 from equivox.reports.embedding import finite
 
@@ -173,12 +174,10 @@ def _write(comparison: Comparison, *, figures: bool) -> None:
         comparison.patients.to_csv(folder / PATIENTS, index=False, lineterminator="\n")
         write_text(folder / SUMMARY, summary + "\n")
         write_comparison(
-            folder / REPORT,
-            summary=comparison.summary,
-            tests=comparison.tests,
-            patients=comparison.patients,
-            figures=folder / FIGURES if figures else None,
+            folder / REPORT, summary=comparison.summary, tests=comparison.tests, patients=comparison.patients
         )
+        if figures:
+            write_comparison_figures(folder / FIGURES, summary=comparison.summary, patients=comparison.patients)
 
 
 __all__ = ["CompareOptions", "Comparison", "compare"]

@@ -36,6 +36,7 @@ from equivox.pipelines.crossing.summary import (
 )
 from equivox.pipelines.training.lock import LOCK, locked
 from equivox.pipelines.training.resolve import flat
+from equivox.reports.cross_site_figures import write_cross_site_figures
 from equivox.reports.cross_site_page import write_cross_site
 from equivox.reports.embedding import finite
 
@@ -355,4 +356,6 @@ def _write(
     protocol = _protocol(out, job, cells, summary)
     write_text(out / PROTOCOL, json.dumps(protocol, indent=2, ensure_ascii=False) + "\n")
     write_text(out / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    write_cross_site(out / REPORT, summary=summary, patients=patients, figures=out / FIGURES if figures else None)
+    write_cross_site(out / REPORT, summary=summary, patients=patients)
+    if figures:
+        write_cross_site_figures(out / FIGURES, summary)

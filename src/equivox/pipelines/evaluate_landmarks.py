@@ -22,6 +22,7 @@ from equivox.pipelines.landmark_evaluation.sources import LandmarkSource, landma
 from equivox.pipelines.landmark_evaluation.tables import by_group, by_landmark, describe, error_curve, group_rows
 from equivox.pipelines.output_folder import check_output_folder
 from equivox.reports.embedding import finite
+from equivox.reports.landmark_figures import write_landmark_figures
 from equivox.reports.landmark_page import write_landmarks
 
 LANDMARKS, CASES, GROUPS, SUMMARY = "landmarks.csv", "cases.csv", "groups.csv", "summary.json"
@@ -166,6 +167,6 @@ def _write(found: LandmarkEvaluation, *, figures: bool) -> None:
         for name, table in tables.items():
             table.to_csv(folder / name, index=False, lineterminator="\n")
         write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        write_landmarks(
-            folder / REPORT, summary=summary, cases=found.cases, figures=folder / FIGURES if figures else None
-        )
+        write_landmarks(folder / REPORT, summary=summary, cases=found.cases)
+        if figures:
+            write_landmark_figures(folder / FIGURES, summary)

@@ -31,6 +31,7 @@ from equivox.pipelines.measurement.tables import (
 )
 from equivox.pipelines.output_folder import check_output_folder
 from equivox.reports.embedding import finite
+from equivox.reports.measurement_figures import write_measurement_figures
 from equivox.reports.measurement_page import write_measurement
 from equivox.volume.label_names import stored_label_names
 
@@ -281,10 +282,6 @@ def _write(measurement: Measurement, rows: pd.DataFrame, *, figures: bool) -> No
         for name, table in tables.items():
             table.to_csv(folder / name, index=False, lineterminator="\n")
         write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        write_measurement(
-            folder / REPORT,
-            summary=summary,
-            rows=rows,
-            table=measurement.measurements,
-            figures=folder / FIGURES if figures else None,
-        )
+        write_measurement(folder / REPORT, summary=summary, rows=rows, table=measurement.measurements)
+        if figures:
+            write_measurement_figures(folder / FIGURES, summary, rows)

@@ -61,20 +61,15 @@ class ComponentPlot:
     legend: Sequence[tuple[Markup, str]]
 
 
-def write_audit(path: Path, *, summary: Mapping[str, Any], table: pd.DataFrame, figures: Path | None = None) -> None:
+def write_audit(path: Path, *, summary: Mapping[str, Any], table: pd.DataFrame) -> None:
     """Write the page, whole or not at all.
 
     Args:
         path: The HTML file to write.
         summary: What `embedding_audit.json` holds.
         table: What `probes.csv` holds, to be saved from the page.
-        figures: Folder for the plots as SVG and PNG; not written if None.
     """
     write_text(path, render_audit(summary, table))
-    if figures is not None:
-        from equivox.reports.audit_figures import write_audit_figures
-
-        write_audit_figures(figures, summary)
 
 
 def render_audit(summary: Mapping[str, Any], table: pd.DataFrame) -> str:

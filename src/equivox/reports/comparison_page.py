@@ -159,7 +159,6 @@ def write_comparison(
     summary: Mapping[str, Any],
     tests: pd.DataFrame,
     patients: pd.DataFrame,
-    figures: Path | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -168,13 +167,8 @@ def write_comparison(
         summary: What `comparison.json` holds.
         tests: What `comparison.csv` holds, to be saved from the page.
         patients: What `patients.csv` holds.
-        figures: Folder for the figures as SVG and PNG; not written if None.
     """
     write_text(path, render_comparison(summary, tests, patients))
-    if figures is not None:
-        from equivox.reports.comparison_figures import write_comparison_figures
-
-        write_comparison_figures(figures, summary=summary, patients=patients)
 
 
 def render_comparison(summary: Mapping[str, Any], tests: pd.DataFrame, patients: pd.DataFrame) -> str:

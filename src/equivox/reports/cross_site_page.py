@@ -63,22 +63,15 @@ class HeatRow:
     micro: str
 
 
-def write_cross_site(
-    path: Path, *, summary: Mapping[str, Any], patients: pd.DataFrame, figures: Path | None = None
-) -> None:
+def write_cross_site(path: Path, *, summary: Mapping[str, Any], patients: pd.DataFrame) -> None:
     """Write the page, whole or not at all.
 
     Args:
         path: The HTML file to write.
         summary: What `cross_site.json` holds.
         patients: What `patients.csv` holds, to be saved from the page.
-        figures: Folder for the heat maps as SVG and PNG; not written if None.
     """
     write_text(path, render_cross_site(summary, patients))
-    if figures is not None:
-        from equivox.reports.cross_site_figures import write_cross_site_figures
-
-        write_cross_site_figures(figures, summary)
 
 
 def render_cross_site(summary: Mapping[str, Any], patients: pd.DataFrame) -> str:

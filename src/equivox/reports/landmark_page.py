@@ -80,20 +80,15 @@ class LandmarkScales:
     success: plots.Axis
 
 
-def write_landmarks(path: Path, *, summary: Record, cases: pd.DataFrame, figures: Path | None = None) -> None:
+def write_landmarks(path: Path, *, summary: Record, cases: pd.DataFrame) -> None:
     """Write the page, whole or not at all.
 
     Args:
         path: The HTML file to write.
         summary: What `summary.json` holds.
         cases: What `cases.csv` holds: one row a case.
-        figures: Folder for the plots as SVG and PNG; not written if None.
     """
     write_text(path, render_landmarks(summary, cases))
-    if figures is not None:
-        from equivox.reports.landmark_figures import write_landmark_figures
-
-        write_landmark_figures(figures, summary)
 
 
 def render_landmarks(summary: Record, cases: pd.DataFrame) -> str:

@@ -46,9 +46,7 @@ class ScatterSet:
     note: str
 
 
-def write_measurement(
-    path: Path, *, summary: Mapping[str, Any], rows: pd.DataFrame, table: pd.DataFrame, figures: Path | None = None
-) -> None:
+def write_measurement(path: Path, *, summary: Mapping[str, Any], rows: pd.DataFrame, table: pd.DataFrame) -> None:
     """Write the page, whole or not at all.
 
     Args:
@@ -56,13 +54,8 @@ def write_measurement(
         summary: What `measurements.json` holds.
         rows: One row a case and structure: `case_id, patient_id, class, present, cut_off, size, mean, ...`.
         table: The same as `measurements.csv` has it, to be saved from the page.
-        figures: Folder for the plots as SVG and PNG; not written if None.
     """
     write_text(path, render_measurement(summary, rows, table))
-    if figures is not None:
-        from equivox.reports.measurement_figures import write_measurement_figures
-
-        write_measurement_figures(figures, summary, rows)
 
 
 def render_measurement(summary: Mapping[str, Any], rows: pd.DataFrame, table: pd.DataFrame) -> str:
