@@ -74,4 +74,4 @@ def test_ids_that_lost_their_zeros_are_refused() -> None:
 
 
 def test_ids_that_never_had_zeros_are_kept() -> None:
-    refuse_lost_zeros(Path("people.csv"), "case", ["7", "007", "8", "x"], ["007", "100", "x"])
+    assert refuse_lost_zeros(Path("people.csv"), "case", ["7", "007", "8", "x"], ["007", "100", "x"]) is None

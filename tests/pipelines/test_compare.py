@@ -98,11 +98,8 @@ def variant(made: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_of(found: Comparison, **wanted: Any) -> dict[str, Any]:
+def contrast_of(found: Comparison, **wanted: Any) -> dict[str, Any]:
     return next(one for one in found.summary["tests"] if all(one[key] == value for key, value in wanted.items()))
-
-
-test_of.__test__ = False  # type: ignore[attr-defined]
 
 
 def dice(size: int, of: int) -> float:
@@ -138,7 +135,7 @@ def test_difference_by_hand(found: Comparison) -> None:
     }
     np.testing.assert_allclose(found.patients["model:long"], values["long"])
     change = values["long"] - values["short"]
-    test = test_of(found, first="short", second="long", metric="dice", **{"class": "all classes"})
+    test = contrast_of(found, first="short", second="long", metric="dice", **{"class": "all classes"})
     assert test["difference"] == pytest.approx(change.mean())
     assert test["median_difference"] == pytest.approx(np.median(change))
     assert (test["second_better"], test["first_better"], test["equal"]) == (24, 0, 0)
@@ -147,7 +144,7 @@ def test_difference_by_hand(found: Comparison) -> None:
     # Two contrasts with the first model: their intervals hold together.
     assert test["confidence"] == pytest.approx(0.975)
     assert (test["family"], test["family_size"]) == ("primary", 2)
-    organ = test_of(found, first="short", second="long", metric="dice", **{"class": "organ"})
+    organ = contrast_of(found, first="short", second="long", metric="dice", **{"class": "organ"})
     assert organ["difference"] == pytest.approx(
         np.mean([dice(MODELS["long"](i)[0], 20) - dice(MODELS["short"](i)[0], 20) for i in range(PATIENTS)])
     )
@@ -156,12 +153,12 @@ def test_difference_by_hand(found: Comparison) -> None:
 
 def test_signed_errors_are_compared_without_their_sign(found: Comparison) -> None:
     # An organ slice is 20 voxels of 1.5 mm^3 = 0.03 ml: 'short' lacks 10, 9 or 8 slices, 'long' none or one.
-    test = test_of(found, first="short", second="long", metric="volume_error", **{"class": "organ"})
+    test = contrast_of(found, first="short", second="long", metric="volume_error", **{"class": "organ"})
     assert test["first_mean"] == pytest.approx(9 * 0.03)
     assert test["second_mean"] == pytest.approx(0.5 * 0.03)
     assert test["difference"] == pytest.approx(-8.5 * 0.03)
     assert (test["unit"], test["better"], test["second_better"]) == ("ml", "zero", 24)
-    hd95 = test_of(found, first="short", second="long", metric="hd95", **{"class": "organ"})
+    hd95 = contrast_of(found, first="short", second="long", metric="hd95", **{"class": "organ"})
     assert hd95["difference"] < 0
     assert hd95["second_better"] == 24
 
@@ -378,6 +375,7 @@ def test_settings_that_change_no_compared_score_may_differ(
         summary["settings"] |= dict.fromkeys(set(EvaluateOptions.model_fields) - scoring, "another")
 
     compare(tmp_path / "out", evaluations=[made / "eval-short", variant(others)], options=QUICK)
+    assert (tmp_path / "out" / "comparison.json").is_file()
 
 
 def damage(name: str, content: str) -> Callable[[Path], None]:

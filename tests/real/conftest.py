@@ -21,14 +21,12 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def opens(chromium: Callable[..., str]) -> Callable[[Path], None]:
-    """Check that a page opens in a real browser and that its script runs to its end without an error."""
+def opened_body(chromium: Callable[..., str]) -> Callable[[Path], str]:
+    """Open a page in a real browser and return the tag of its body once its script has run."""
 
-    def check(page: Path) -> None:
+    def load(page: Path) -> str:
         dom = chromium(page, "--virtual-time-budget=20000", "--dump-dom")
         body = re.search(r"<body[^>]*>", dom)
-        assert body is not None
-        assert 'data-ready="1"' in body[0]
-        assert "data-error" not in body[0]
+        return "" if body is None else body[0]
 
-    return check
+    return load

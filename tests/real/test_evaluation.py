@@ -81,8 +81,10 @@ def test_seven_patients_are_too_few_to_say_anything(retinas: Path) -> None:
 
 
 @pytest.mark.browser
-def test_the_retinas_report_opens(retinas: Path, opens: Callable[[Path], None]) -> None:
-    opens(retinas / "evaluation" / "report.html")
+def test_the_retinas_report_opens(retinas: Path, opened_body: Callable[[Path], str]) -> None:
+    body = opened_body(retinas / "evaluation" / "report.html")
+    assert 'data-ready="1"' in body
+    assert "data-error" not in body
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,10 @@ def test_hounsfield_units_of_real_organs_are_those_of_anatomy(organs: Path) -> N
 
 
 @pytest.mark.browser
-def test_the_organs_pages_open(organs: Path, opens: Callable[[Path], None]) -> None:
-    opens(organs / "evaluation" / "report.html")
-    opens(organs / "measured" / "report.html")
+def test_the_organs_pages_open(organs: Path, opened_body: Callable[[Path], str]) -> None:
+    body = opened_body(organs / "evaluation" / "report.html")
+    assert 'data-ready="1"' in body
+    assert "data-error" not in body
+    body = opened_body(organs / "measured" / "report.html")
+    assert 'data-ready="1"' in body
+    assert "data-error" not in body

@@ -99,9 +99,11 @@ def test_the_report_of_nominal_voxel_sizes_names_no_millimetre(gliomas: Path) ->
 
 
 @pytest.mark.browser
-def test_the_gliomas_reports_open(gliomas: Path, opens: Callable[[Path], None]) -> None:
+def test_the_gliomas_reports_open(gliomas: Path, opened_body: Callable[[Path], str]) -> None:
     for folder in ("evaluation", "audit"):
-        opens(gliomas / folder / "report.html")
+        body = opened_body(gliomas / folder / "report.html")
+        assert 'data-ready="1"' in body
+        assert "data-error" not in body
 
 
 def shown_text(page: Path) -> str:

@@ -57,7 +57,8 @@ def test_the_schema_is_itself_sound() -> None:
 
 
 def test_a_full_summary_fits_the_schema(summary: dict[str, Any]) -> None:
-    jsonschema.validate(summary, summary_schema(), jsonschema.Draft202012Validator)
+    faults = jsonschema.Draft202012Validator(summary_schema()).iter_errors(summary)
+    assert [fault.message for fault in faults] == []
 
 
 @pytest.mark.parametrize(
