@@ -7,7 +7,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -39,7 +39,7 @@ class Outcome(Generic[Item, Result]):
 
 
 def map_cases(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, threads: bool = False
 ) -> list[Outcome[Item, Result]]:
     """Apply `function` to each item and return the outcomes in the order of the items.
 
@@ -48,6 +48,8 @@ def map_cases(
         items: Picklable things, one a case.
         workers: Processes to use; 0 or 1 works in this process, which is always valid.
         description: The words before the progress bar.
+        threads: Use threads of this process instead. They start at once, where a process first imports for a second:
+            for work that takes less than that, and spends its time where Python lets others run (reading, unpacking).
 
     Returns:
         One outcome for each item. A worker that the system killed (out of memory, say) is an outcome too.
@@ -60,11 +62,7 @@ def map_cases(
                 outcomes[index] = _attempt(function, item)
                 progress.advance(task)
         else:
-            # spawn: a forked child of a process that has run torch or ITK threads can hang.
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(
-                min(workers, len(items)), mp_context=context, initializer=_end_with_parent
-            ) as pool:
+            with _executor(min(workers, len(items)), threads=threads) as pool:
                 futures = {pool.submit(_attempt, function, item): index for index, item in enumerate(items)}
                 try:
                     for future in as_completed(futures):
@@ -81,8 +79,20 @@ def map_cases(
     return [outcomes[index] for index in range(len(items))]
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the process that it works for is killed; it would wait for work for ever."""
+def _executor(workers: int, *, threads: bool) -> Executor:
+    if threads:
+        return ThreadPoolExecutor(workers)
+    # spawn: a forked child of a process that has run torch or ITK threads can hang.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(workers,))
+
+
+def _start_worker(workers: int) -> None:
+    """Make a worker ready: it shares the processors with the others, and ends with the process that it works for."""
+    # Read by the libraries when they are loaded, which is later. Without it each worker would start as many threads as
+    # there are processors.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    # A worker whose parent is killed would wait for work for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
 

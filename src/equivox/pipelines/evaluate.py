@@ -373,7 +373,11 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
     if source.classes is not None:
         return source
     outcomes = map_cases(
-        label_values_in, [case.reference for case in source.cases], workers=workers, description="Finding classes"
+        label_values_in,
+        [case.reference for case in source.cases],
+        workers=workers,
+        description="Finding classes",
+        threads=True,
     )
     values = sorted({value for outcome in outcomes for value in outcome.result or ()})
     if not values:

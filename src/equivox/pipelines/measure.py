@@ -164,7 +164,11 @@ def _check_adjustment(options: MeasureOptions, source: MeasureSource) -> None:
 
 def _found_values(source: MeasureSource, workers: int) -> dict[int, str]:
     outcomes = map_cases(
-        label_values_in, [case.mask for case in source.cases], workers=workers, description="Finding classes"
+        label_values_in,
+        [case.mask for case in source.cases],
+        workers=workers,
+        description="Finding classes",
+        threads=True,
     )
     found = sorted({value for outcome in outcomes for value in outcome.result or ()})
     if not found:

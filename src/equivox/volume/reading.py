@@ -1,4 +1,7 @@
-"""Read any supported file as a volume, a label map or a grid."""
+"""Read any supported file as a volume, a label map or a grid.
+
+SimpleITK and pydicom take half a second to import, in each worker: they wait for the first file that needs them.
+"""
 
 import logging
 from pathlib import Path
@@ -6,10 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from equivox.errors import InputError
-from equivox.volume.dicom import read_series, read_series_values
 from equivox.volume.formats import format_to_read
 from equivox.volume.grid import Grid
-from equivox.volume.itk_files import read_itk_placement, read_itk_stored
 from equivox.volume.nifti import read_head, read_stored
 from equivox.volume.pictures import read_picture, read_picture_placement
 from equivox.volume.placement import Placement
@@ -46,13 +47,15 @@ def read_volume(path: Path, *, spacing_mm: tuple[float, ...] | None = None) -> V
         values, repairs = image_values(read_stored(head), path, slope=head.slope, intercept=head.intercept)
         return _volume(values, head.placement, repairs, path)
     if kind == "dicom":
+        from equivox.volume.dicom import read_series, read_series_values
+
         series = read_series(path)
         values, repairs = read_series_values(series)
         return _volume(values, series.placement, repairs, path)
     if kind == "picture":
         placement, stored = read_picture_placement(path, spacing_mm), read_picture(path)
     else:
-        placement, stored = read_itk_placement(path), read_itk_stored(path)
+        placement, stored = _read_itk(path)
     values, repairs = image_values(stored, path)
     return _volume(values, placement, repairs, path)
 
@@ -82,7 +85,7 @@ def read_label_map(path: Path) -> Volume:
     elif kind == "picture":
         placement, stored = read_picture_placement(path), read_picture(path, labels=True)
     else:
-        placement, stored = read_itk_placement(path), read_itk_stored(path)
+        placement, stored = _read_itk(path)
     if stored.shape[0] != 1:
         msg = f"{path}: expected one label a voxel, got {stored.shape[0]} channels; merge them into one label map"
         raise InputError(msg)
@@ -111,11 +114,21 @@ def read_placement(path: Path) -> Placement:
     kind = format_to_read(path)
     if kind == "nifti":
         return read_head(path).placement
-    if kind == "dicom":
-        return read_series(path).placement
     if kind == "picture":
         return read_picture_placement(path)
+    if kind == "dicom":
+        from equivox.volume.dicom import read_series
+
+        return read_series(path).placement
+    from equivox.volume.itk_files import read_itk_placement
+
     return read_itk_placement(path)
+
+
+def _read_itk(path: Path) -> tuple[Placement, np.ndarray]:
+    from equivox.volume.itk_files import read_itk_placement, read_itk_stored
+
+    return read_itk_placement(path), read_itk_stored(path)
 
 
 def _volume(array: np.ndarray, placement: Placement, repairs: tuple[str, ...], path: Path) -> Volume:

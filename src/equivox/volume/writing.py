@@ -8,7 +8,6 @@ from jaxtyping import Shaped
 from equivox.atomic import atomic_path
 from equivox.errors import InputError
 from equivox.volume.formats import format_to_write
-from equivox.volume.itk_files import write_itk
 from equivox.volume.nifti import write_nifti
 from equivox.volume.pictures import write_picture
 from equivox.volume.placement import Placement
@@ -50,4 +49,7 @@ def write_array(array: Shaped[np.ndarray, "channels i j k"], placement: Placemen
     elif kind == "picture":
         write_picture(array, placement, path)
     else:
+        # SimpleITK takes long to import; NIfTI does without it.
+        from equivox.volume.itk_files import write_itk
+
         write_itk(array, placement, path)

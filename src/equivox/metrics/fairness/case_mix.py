@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.special import stdtrit
 
 from equivox.errors import InputError
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
@@ -122,9 +123,7 @@ def adjusted_difference(
         reason = f"{len(sample)} patients are too few for {parameters} parameters"
         return AdjustedDifference(group, n_group, n_rest, raw, dropped=dropped, reason=reason)
     estimate, error = _ols_hc3(design, sample)
-    from scipy.stats import t
-
-    reach = float(t.ppf(0.5 + confidence / 2, len(sample) - parameters)) * error
+    reach = float(stdtrit(len(sample) - parameters, 0.5 + confidence / 2)) * error
     low, high = (float(np.clip(end, *bounds)) for end in (estimate - reach, estimate + reach))
     return AdjustedDifference(group, n_group, n_rest, raw, estimate, low, high, used, dropped)
 

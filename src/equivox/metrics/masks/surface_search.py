@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import edt
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.spatial import KDTree
+from pykdtree.kdtree import KDTree
 
 from equivox.metrics.masks.surface_elements import SurfaceElements, is_surface
 
@@ -103,14 +103,14 @@ class SurfaceSearch:
         self, cell: Int[np.ndarray, " cells"], steps: Int[np.ndarray, "steps axes"]
     ) -> Bool[np.ndarray, " cells"]:
         """Tell which cells have a cell of this surface at one of the steps from them."""
-        shape = self._codes.shape
-        strides = np.array([int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))])
-        index = np.stack(np.unravel_index(cell, shape), axis=1)
+        # With a margin as wide as the longest step, a step is the same number of places everywhere.
+        margin = steps.max(axis=0)
+        surface = np.pad(is_surface(self._codes), [(int(width), int(width)) for width in margin])
+        strides = np.array([math.prod(surface.shape[axis + 1 :]) for axis in range(surface.ndim)])
+        places = (np.stack(np.unravel_index(cell, self._codes.shape), axis=1) + margin) @ strides
         found = np.zeros(len(cell), dtype=bool)
-        for step in steps:
-            # A step that leaves the array is cut short: what it then meets is nearer still.
-            there = np.clip(index + step, 0, np.array(shape) - 1) @ strides
-            found |= is_surface(self._codes.ravel()[there], len(shape))
+        for step in (steps @ strides).tolist():
+            found |= surface.ravel()[places + step]
         return found
 
     @property
@@ -134,7 +134,7 @@ class SurfaceSearch:
         steps = self.map_mm.ravel()[cell].astype(np.float64)
         foot = nodes_mm + steps[:, None] * downhill / np.where(steepness > 0, steepness, 1.0)
         count = min(_CANDIDATES, len(self._elements.areas_mm))
-        candidates = np.asarray(self._centroids.query(foot, k=[*range(1, count + 1)])[1])
+        candidates = self._centroids.query(foot, k=count)[1].reshape(len(foot), count).astype(np.int64)
         apart = np.linalg.norm(points[:, None] - self._elements.centroids_mm[candidates], axis=2)
         best = apart.argmin(axis=1)
         rows = np.arange(len(points))
@@ -175,14 +175,13 @@ def _steps_within(bound_mm: float, spacing_mm: tuple[float, ...]) -> Int[np.ndar
 
 
 def _tree(points: Float[np.ndarray, "points axes"]) -> KDTree:
-    # Points of a surface are spread evenly: splitting by place instead of by count builds faster and finds as fast; so
-    # do large leaves.
-    return KDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
+    # Points of a surface lie evenly: large leaves are built faster and searched as fast.
+    return KDTree(np.ascontiguousarray(points, dtype=np.float64), leafsize=32)
 
 
 def _query(
-    tree: KDTree, points: Float[np.ndarray, "points axes"], bound_mm: float = np.inf
+    tree: KDTree, points: Float[np.ndarray, "points axes"], bound_mm: float | None = None
 ) -> tuple[Float[np.ndarray, " points"], Int[np.ndarray, " points"]]:
     """Return each point's distance to its nearest in the tree, infinite where none is nearer than the bound."""
-    distance, neighbour = tree.query(points, distance_upper_bound=bound_mm)
-    return np.asarray(distance), np.asarray(neighbour)
+    distance, neighbour = tree.query(np.ascontiguousarray(points), distance_upper_bound=bound_mm)
+    return distance, neighbour.astype(np.int64)

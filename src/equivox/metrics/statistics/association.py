@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import stdtrit
 
 from equivox.errors import InputError
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, Interval
@@ -180,8 +181,6 @@ def slope_hc3(
         MacKinnon and White, "Some heteroskedasticity-consistent covariance matrix estimators with improved finite
         sample properties", Journal of Econometrics 1985.
     """
-    from scipy.stats import t
-
     matrix = np.column_stack([x[rows], design])
     n, columns = matrix.shape
     if n < 5 * columns or np.linalg.matrix_rank(matrix) < columns:
@@ -194,7 +193,7 @@ def slope_hc3(
     scaled = np.divide(residuals, 1 - leverage, out=np.zeros(n), where=leverage < 1 - 1e-9)
     bread = matrix @ inverse[0]
     error = float(np.sqrt(((bread * scaled) ** 2).sum()))
-    half = float(t.ppf(0.5 + confidence / 2, n - columns)) * error
+    half = float(stdtrit(n - columns, 0.5 + confidence / 2)) * error
     slope = float(weights[0])
     return slope, Interval(slope - half, slope + half)
 

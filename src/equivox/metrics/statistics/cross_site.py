@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtrit
 
 from equivox.errors import InputError
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, Interval, mean_interval
@@ -214,13 +215,11 @@ def over_sites(differences: Sequence[float], confidence: float = 0.95) -> tuple[
         >>> over_sites([0.1, 0.3])[1] is None
         True
     """
-    from scipy.stats import t
-
     values = np.array(differences, dtype=np.float64)
     n, mean = len(values), float(values.mean())
     if n < SITES_FOR_CLAIMS:
         return mean, None
-    half = float(t.ppf(0.5 + confidence / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2) * values.std(ddof=1) / np.sqrt(n))
     return mean, Interval(mean - half, mean + half)
 
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from equivox.errors import InputError
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
 
 PERMUTATIONS = 9999
+
+SHARED = 50
+"""Simulated samples that are resampled alike: all of them alike would share the chance error of one set of draws."""
 
 _CHUNK = 2_000_000
 """Permuted values held in memory at a time: 16 MB."""
@@ -350,7 +353,7 @@ def smallest_ps(
         attributes: As in `contrast_family`; likewise the others.
         blocks: What to permute patients within.
         minimum: A group, or a rest, of fewer patients is not tested.
-        draws: Permutations, drawn anew for each sample.
+        draws: Permutations, drawn anew for every `SHARED` samples.
         seed: Of the permutations.
 
     Returns:
@@ -365,13 +368,14 @@ def smallest_ps(
         return None
     known = design.known
     design = design.of(known)
-    seeds = np.random.default_rng(seed).integers(2**31, size=len(samples))
+    rng = np.random.default_rng(seed)
     found = []
-    for sample, own_seed in zip(samples[:, known].astype(np.float64), seeds, strict=True):
-        observed = float(_studentised(*design.welch(sample[None, :])).max())
-        largest = _largest_under_permutation(sample, design, draws, int(own_seed))
-        found.append((1 + int((largest >= observed * (1 - 1e-9)).sum())) / (1 + draws))
-    return np.array(found)
+    for start in range(0, len(samples), SHARED):
+        some = samples[start : start + SHARED, known].astype(np.float64)
+        observed = _studentised(*design.welch(some)).max(axis=1, keepdims=True)
+        largest = _largest_of_samples(some, design, draws, int(rng.integers(2**31)))
+        found.append((1 + (largest >= observed * (1 - 1e-9)).sum(axis=1)) / (1 + draws))
+    return np.concatenate(found)
 
 
 def additive_residuals(
@@ -388,11 +392,11 @@ def additive_residuals(
 
 
 def permuted(
-    values: Float[np.ndarray, " patients"],
+    values: Shaped[np.ndarray, " patients"],
     draws: int,
     seed: int,
     blocks: Int[np.ndarray, " patients"] | None = None,
-) -> Iterator[Float[np.ndarray, "rows patients"]]:
+) -> Iterator[Shaped[np.ndarray, "rows patients"]]:
     """Yield the values in random order, many orders at a time and `draws` of them in all.
 
     Args:
@@ -545,9 +549,9 @@ def _within_blocks(
     # Centring first keeps the sums of squares from cancelling; a shift of a whole block changes nothing.
     centred = samples.astype(np.float64)
     for place in places:
-        centred[:, place] -= samples[0, place].mean()
+        centred[:, place] -= samples[:, place].mean(axis=1, keepdims=True)
     squares = centred * centred
-    total = float(squares[0].sum())
+    total = squares.sum(axis=1)[:, None, None]
     counts = [np.stack([side[place].sum(axis=0) for place in places]).astype(float) for side in (members, rests)]
     n_group, n_rest = counts
     n_block = n_group + n_rest
@@ -604,6 +608,33 @@ def _largest_under_permutation(
             at += len(rows)
             found = _studentised(*_within_blocks(rows, members, rests, blocks)).max(axis=1)
             largest[here] = np.maximum(largest[here], found)
+    return largest
+
+
+def _largest_of_samples(
+    samples: Float[np.ndarray, "samples patients"], design: _Design, draws: int, seed: int
+) -> Float[np.ndarray, "samples draws"]:
+    """Return what `_largest_under_permutation` returns for each sample, with the same permutations for all of them.
+
+    To permute the groups is to permute the values; the groups of a draw are then made once for all samples.
+    """
+    largest = np.zeros((len(samples), draws))
+    places = np.arange(samples.shape[1])
+    for number, free in enumerate((True, False)):
+        chosen = design.free == free
+        if not chosen.any():
+            continue
+        blocks = np.zeros_like(design.blocks) if free else design.blocks
+        at = 0
+        for orders in permuted(places, draws, int(np.random.default_rng([seed, number]).integers(2**31)), blocks):
+            here = slice(at, at + len(orders))
+            at += len(orders)
+            # One column a draw and contrast.
+            columns = [np.moveaxis(side[:, chosen][orders], 1, 0) for side in (design.members, design.rests)]
+            members, rests = (side.reshape(len(places), -1) for side in columns)
+            found = _studentised(*_within_blocks(samples, members, rests, blocks))
+            found = found.reshape(len(samples), len(orders), -1).max(axis=2)
+            largest[:, here] = np.maximum(largest[:, here], found)
     return largest
 
 

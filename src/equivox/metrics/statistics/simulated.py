@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from equivox.metrics.statistics.bootstrap import MeanMethod, mean_intervals, quantile_intervals
-from equivox.metrics.statistics.permutation import Blocks, smallest_ps
-from equivox.metrics.statistics.simulation import SHARED
+from equivox.metrics.statistics.permutation import SHARED, Blocks, smallest_ps
 
 SIZES: Final = (5, 10, 20, 40, 100)
 """Patients of the simulated samples."""

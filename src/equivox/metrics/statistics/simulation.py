@@ -7,13 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, MeanMethod, mean_intervals
-from equivox.metrics.statistics.permutation import Blocks, additive_residuals, smallest_ps
+from equivox.metrics.statistics.permutation import SHARED, Blocks, additive_residuals, smallest_ps
 
 LARGEST = 500
 """With more patients than this nothing is simulated: it would take long, and theory holds."""
-
-SHARED = 50
-"""Simulated samples that are resampled alike: all of them alike would share the chance error of one bootstrap."""
 
 _ROOT5 = math.sqrt(5)
 
