@@ -6,8 +6,6 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Real
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from equivox.errors import InputError
 from equivox.metrics.lesions.components import Components
@@ -239,6 +237,9 @@ def _assign(
     columns, column = np.unique(pairs.detection[places], return_inverse=True)
     # Lesions far apart do not compete: solving each neighbourhood by itself keeps the tables small.
     size = len(rows) + len(columns)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(places)), (row, len(rows) + column)), shape=(size, size))
     _, part = connected_components(graph, directed=False)
     order = np.argsort(part[row], kind="stable")

@@ -12,8 +12,6 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Integer
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from equivox.errors import InputError
 from equivox.metrics.masks.mask_pair import cropped_pair
@@ -188,6 +186,9 @@ def _shared_enclosures(first: Bool[np.ndarray, "..."], second: Bool[np.ndarray, 
     pairs[1][outside.ravel()] = outside_second.ravel()
     ends = pairs[0, 1:] - 1, pairs[1, 1:] - 1 + count_first
     nodes = count_first + count_second
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     joined = connected_components(coo_array((np.ones(count), ends), shape=(nodes, nodes)), directed=False)[1]
     return int(np.setdiff1d(joined[ends[0]], joined[int(outside_first[0, 0].flat[0]) - 1]).size)
 

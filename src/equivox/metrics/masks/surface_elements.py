@@ -6,6 +6,7 @@ from which of the eight voxels are inside, so a table of 256 codes gives both fo
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,16 +79,17 @@ def surface_elements(codes: UInt8[np.ndarray, "..."], spacing_mm: Sequence[float
     spacing = np.asarray(spacing_mm, dtype=np.float64)
     cell = np.flatnonzero(is_surface(codes))
     code = codes.ravel()[cell]
-    index = np.stack(np.unravel_index(cell, codes.shape), axis=1)
+    nodes = np.stack(np.unravel_index(cell, codes.shape), axis=1) * spacing
     return SurfaceElements(
         cell=cell,
-        nodes_mm=index * spacing,
-        centroids_mm=index * spacing + (centroids_of[code] - 0.5 * spacing),
+        nodes_mm=nodes,
+        centroids_mm=nodes + (centroids_of - 0.5 * spacing)[code],
         areas_mm=areas_of[code],
         links=_links(cell, code, codes.shape),
     )
 
 
+@lru_cache
 def element_tables(
     spacing_mm: tuple[float, ...],
 ) -> tuple[Float[np.ndarray, " codes"], Float[np.ndarray, "codes axes"]]:
@@ -114,7 +116,9 @@ def element_tables(
     areas = np.bincount(owner, size, codes)
     middle = corners.mean(axis=1)
     moments = np.stack([np.bincount(owner, size * middle[:, axis], codes) for axis in range(len(spacing_mm))], axis=1)
-    return areas, moments / np.where(areas > 0, areas, 1.0)[:, None]
+    centroids = moments / np.where(areas > 0, areas, 1.0)[:, None]
+    areas.flags.writeable = centroids.flags.writeable = False  # the next caller gets the same arrays
+    return areas, centroids
 
 
 def average_with_neighbours(
@@ -136,11 +140,12 @@ def average_with_neighbours(
 
 def _links(cell: np.ndarray, code: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     pairs = []
+    element = np.empty(math.prod(shape), dtype=np.intp)
+    element[cell] = np.arange(len(cell))
     for axis, crosses in enumerate(_crossed_faces(len(shape))):
-        stride = int(np.prod(shape[axis + 1 :]))
         first = np.flatnonzero(crosses[code])
         # The far face of the cell is the near face of the next one, which therefore is a surface cell too.
-        pairs.append(np.stack([first, np.searchsorted(cell, cell[first] + stride)]))
+        pairs.append(np.stack([first, element[cell[first] + math.prod(shape[axis + 1 :])]]))
     return np.concatenate(pairs, axis=1)
 
 

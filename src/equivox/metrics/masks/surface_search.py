@@ -86,8 +86,8 @@ class SurfaceSearch:
         """
         # Rounding must not decide about equal distances; the map has the precision of float32.
         bound_mm = tolerance_mm * (1 + 1e-6)
-        apart = np.linalg.norm(elements.nodes_mm - self._elements.nodes_mm[nearest.neighbour], axis=1)
-        within: np.ndarray = apart <= bound_mm
+        apart = elements.nodes_mm - self._elements.nodes_mm[nearest.neighbour]
+        within: np.ndarray = np.einsum("ij,ij->i", apart, apart) <= bound_mm**2
         open_ = np.flatnonzero(~within & (nearest.distance_mm - self._slack_mm <= bound_mm))
         if len(open_):
             # Looking at the cells around takes about half as long a cell as the map takes a voxel.

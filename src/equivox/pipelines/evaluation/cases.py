@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Integer
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 LengthUnit = Literal["mm", "voxels"]
 VolumeUnit = Literal["ml", "mm2", "voxels"]
+
+# A table with a place for each value up to a larger one could be larger than the mask.
+_LARGEST_TABLE: Final = 65_535
 
 
 @dataclass(frozen=True)
@@ -293,13 +296,17 @@ def read_pair(task: ScoringTask) -> tuple[Volume, Volume | None, tuple[str, ...]
 
 def label_values_in(path: Path) -> tuple[int, ...]:
     """Return the values of a mask that are not 0, in rising order."""
-    array = read_label_map(path).array
-    if array.size and int(array.min()) >= 0 and int(array.max()) <= 65_535:
-        # Marking what is there takes a fraction of the time of sorting it.
-        present = np.zeros(int(array.max()) + 1, dtype=bool)
-        present[array.ravel(order="K")] = True
-        return tuple(int(value) for value in np.flatnonzero(present) if value != 0)
-    return tuple(int(value) for value in np.unique(array) if value != 0)
+    values = read_label_map(path).array.ravel(order="K")
+    # Most of a mask is background: eight bytes of it at a time are passed over.
+    whole = len(values) - len(values) % (8 // values.itemsize)
+    words = values[:whole].view(np.uint64)
+    some = np.concatenate([words[words != 0].view(values.dtype), values[whole:]])
+    if int(some.max(initial=0)) > _LARGEST_TABLE:
+        return tuple(int(value) for value in np.unique(some) if value != 0)
+    # Marking what is there takes a fraction of the time of sorting it.
+    present = np.zeros(int(some.max(initial=0)) + 1, dtype=bool)
+    present[some] = True
+    return tuple(int(value) for value in np.flatnonzero(present) if value != 0)
 
 
 def _to_indices(volume: Volume, values: Mapping[int, int], path: Path) -> Volume:
@@ -307,8 +314,7 @@ def _to_indices(volume: Volume, values: Mapping[int, int], path: Path) -> Volume
     highest = int(array.max()) if array.size else 0
     if all(values.get(value) == value for value in range(highest + 1)):
         return volume
-    if highest > 65_535:
-        # A table of that length would be larger than the mask.
+    if highest > _LARGEST_TABLE:
         found, inverse = np.unique(array, return_inverse=True)
         table = np.array([values.get(int(value), -1) for value in found], dtype=np.int32)
         indices = table[inverse].reshape(array.shape)
