@@ -38,6 +38,22 @@ def test_a_killed_worker_is_reported_and_not_waited_for() -> None:
     assert all("memory ran out" in str(outcome.error) for outcome in outcomes)
 
 
+def threads(_: int) -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    outcomes = map_cases(threads, [1, 2], workers=2, description="work")
+    assert {outcome.result for outcome in outcomes} == {str(max(1, (os.cpu_count() or 1) // 2))}
+
+
+def test_threads_give_what_processes_give() -> None:
+    outcomes = map_cases(work, [1, 2, 3, 4], workers=2, description="work", threads=True)
+    assert [outcome.result for outcome in outcomes] == [10, None, None, 40]
+    assert "Traceback" in outcomes[2].details
+
+
 def test_no_items_give_no_outcomes() -> None:
     assert map_cases(work, [], workers=4, description="work") == []
 

@@ -62,6 +62,22 @@ def test_family_of_three_attributes_holds_its_size() -> None:
     assert found / 200 <= 0.10
 
 
+@pytest.mark.parametrize("within", [False, True])
+def test_smallest_p_of_many_samples_is_that_of_each_family_of_its_own(within: bool) -> None:
+    rng = np.random.default_rng(5)
+    attributes: dict[str, list[str | None]] = {"sex": ["F", "M"] * 20, "age": [*"aab"] * 13 + [None]}
+    blocks = Blocks("site", ("1",) * 24 + ("2",) * 16) if within else None
+    # More samples than share their permutations, of different means: nothing may leak from one into another.
+    samples = rng.normal(np.arange(60)[:, None], 1.0, (60, 40)) + 0.9 * np.array([0, 1] * 20)
+    found = smallest_ps(samples, attributes, blocks=blocks, draws=999)
+    assert found is not None
+    for sample, p in zip(samples[::15], found[::15], strict=True):
+        family = contrast_family(sample, attributes, blocks=blocks, draws=1999)
+        expected = min(contrast.p_adjusted for contrast in family.contrasts)
+        assert p == pytest.approx(expected, abs=0.01 + 4 * math.sqrt(expected / 999))
+    assert 0.1 < (found < 0.05).mean() < 1.0
+
+
 def test_difference_and_standard_error_by_hand() -> None:
     # a: 0.7 and 0.9 in turn, mean .8, variance .01 * 10/9; b: 0.5 and 0.7 in turn. Difference .2,
     # standard error sqrt(2 * .01 * 10/9 / 10) = .0471405
