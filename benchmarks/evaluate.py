@@ -6,7 +6,9 @@ Made-up label maps of 256x256x150 voxels of 0.9 x 0.9 x 2 mm with five classes, 
 is a process of its own that reads the files, computes Dice, HD95, ASSD and (where it has it) NSD at 2 mm of every case
 and class, in as many worker processes, and writes a CSV. Ours also computes seven more metrics, the statistics and the
 report. Start-up is in the times; peak memory is that of the process and its workers together. Contestants that would
-take many minutes score fewer cases, and their time is scaled up; the table says so.
+take many minutes score fewer cases, and their time is scaled up; the table says so. Their ASSD is smaller as they
+measure between corners or centres of voxels: for the bumpy bodies of `tests/metrics/masks/test_surface.py`, in voxels
+as coarse as these, that is more than 20 % too little, and ours is within 6 %.
 
 panoptica 2.1 asks for an older numpy than the rest: `--panoptica-python` names an interpreter that has it and nibabel.
 """

@@ -218,6 +218,25 @@ def test_concentric_balls_are_measured_better_than_by_monai_and_surface_distance
     assert assd < 0.1 * max(spacing)
 
 
+def test_rough_surfaces_are_as_far_apart_in_coarse_voxels_as_in_fine_ones() -> None:
+    # The same two bumpy bodies in voxels of 0.9 x 0.9 x 2 mm and in voxels a third as large, where all tools come near
+    # the truth. Distances between the corners of coarse voxels are far too small.
+    def bodies(refined: int) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+        spacing = tuple(side / refined for side in (0.9, 0.9, 2.0))
+        sides = [(np.arange(refined * n) + 0.5) * side for n, side in zip((48, 48, 22), spacing, strict=True)]
+        x, y, z = np.meshgrid(*(side - side.mean() for side in sides), indexing="ij")
+        away = np.sqrt(x**2 + y**2 + z**2)
+        bumps = np.sin(x / 1.7 + 1) * np.sin(y / 2.1) * np.cos(z / 2.9), np.cos(x / 2.3) * np.sin(y / 1.9 + z / 3.1)
+        return away <= 15 + 2 * bumps[0], away <= 15 + 2.5 * bumps[1], spacing
+
+    truth, coarse, peer = (
+        surface_scores(*bodies(refined), tolerance_mm=1.0, hd95=convention).assd_mm
+        for refined, convention in ((3, "directed_max"), (1, "directed_max"), (1, "deepmind"))
+    )
+    assert coarse == pytest.approx(truth, rel=0.06)
+    assert peer < 0.8 * truth
+
+
 def test_the_distance_map_leads_to_the_elements_that_the_tree_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     distance = distances_from_middle(26.0, (1.0, 1.0, 2.0), 0)
     one, other = distance <= 8.0, (distance <= 26.0) & (distance > 22.0)
