@@ -1,8 +1,10 @@
 """Tables and lines on standard output."""
 
+import json
+
 import pytest
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
 from equivox.progress import console
 
 
@@ -35,3 +37,13 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: p
 def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     say("\x1b]0;title\x07sex: 'Ä'\tand\nmore")
     assert capsys.readouterr().out == "\\x1b]0;title\\x07sex: 'Ä'\tand\nmore\n"
+
+
+def test_json_was_asked_for_and_is_printed_with_quiet_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "quiet", True)
+    say_json({"site": "Zürich", "mean": 0.5})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"site": "Zürich", "mean": 0.5}
+    assert "Zürich" in printed

@@ -240,6 +240,19 @@ def test_ranking_and_groups(found: Comparison) -> None:
     assert site["gap"]["change"] is None
 
 
+def test_patients_of_unknown_group_are_counted_and_are_no_group(variant: Callable[..., Path], tmp_path: Path) -> None:
+    def forget(summary: dict[str, Any], table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(**{"attribute:sex": table["attribute:sex"].mask(table["case_id"].isin(["c00", "c01"]))})
+
+    folders = [variant(forget, source="short"), variant(forget, source="long")]
+    summary = compare(tmp_path / "out", evaluations=folders, options=QUICK).summary
+    sex = summary["groups"][0]["attributes"][0]
+    assert sex["unknown_patients"] == 2
+    assert [(group["name"], group["patients"]) for group in sex["groups"]] == [("F", 11), ("M", 11)]
+    # Both evaluations lack the same groups.
+    assert not any("other groups" in note for note in summary["methods"]["notes"])
+
+
 def test_the_same_evaluations_give_the_same_files(made: Path, found: Comparison, tmp_path: Path) -> None:
     again = compare(tmp_path / "again", evaluations=[made / f"eval-{name}" for name in MODELS], options=QUICK)
     for name in ("comparison.csv", "ranking.csv", "patients.csv"):

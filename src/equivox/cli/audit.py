@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
+from equivox.cli.shared_options import JsonSummary, Plots
 from equivox.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def audit(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Leave out and list scans that cannot be read.")
     ] = False,
-    figures: Annotated[bool, typer.Option("--figures", help="Also write the plots as SVG and PNG.")] = False,
+    figures: Plots = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier audit.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    json_output: JsonSummary = False,
 ) -> None:
     """Probe what the networks' features tell of patients that they were not trained on, with controls.
 
@@ -88,9 +89,7 @@ def audit(
         figures=figures,
     )
     if json_output:
-        import json
-
-        typer.echo(json.dumps(found.summary, indent=2, ensure_ascii=False))
+        say_json(found.summary)
     else:
         _show(found)
 

@@ -1,6 +1,5 @@
 """`equivox cohort`: import, check, describe and split a cohort of scans."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
 from equivox.cli.phantom import phantom
 from equivox.errors import InputError
 
@@ -93,7 +92,7 @@ def import_(
     options = parse_options(ImportOptions, values, lambda key: flag(key).replace("modalities.", "modality "))
     result = import_cohort(source, out, options, workers=workers, overwrite=overwrite)
     if json_output:
-        _print_json(result.to_json())
+        say_json(result.to_json())
     else:
         _show_import(result)
 
@@ -119,7 +118,7 @@ def check(
         repairs = [vars(record) for record in records]
         result = check_cohort(cohort, workers)
     if json_output:
-        _print_json(result.to_json() | {"repairs": repairs, "failed_repairs": list(failures)})
+        say_json(result.to_json() | {"repairs": repairs, "failed_repairs": list(failures)})
     else:
         _show_check(result, repairs, failures)
     if not result.usable:
@@ -134,7 +133,7 @@ def describe(folder: Folder, workers: Workers = 1, json_output: Json = False) ->
 
     description = describe_cohort(load_cohort(folder), workers)
     if json_output:
-        _print_json(description.to_json())
+        say_json(description.to_json())
     else:
         _show_description(description)
     if description.unreadable:
@@ -170,7 +169,7 @@ def split(
         overwrite=overwrite,
     )
     if json_output:
-        _print_json(result.to_json())
+        say_json(result.to_json())
     else:
         _show_split(result, folder)
 
@@ -214,10 +213,6 @@ def _whole(text: str) -> int:
         msg = f"--class {text}=...: expected a whole number, the value in the label files; write for example 1=tumour"
         raise InputError(msg)
     return int(text)
-
-
-def _print_json(values: Any) -> None:
-    typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
 
 
 def _show_import(result: "ImportResult") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
 
 if TYPE_CHECKING:
     from equivox.pipelines.compare import Comparison
@@ -57,9 +57,7 @@ def compare(
         figures=figures,
     )
     if json_output:
-        import json
-
-        typer.echo(json.dumps(comparison.summary, indent=2, ensure_ascii=False))
+        say_json(comparison.summary)
     else:
         _show(comparison)
 

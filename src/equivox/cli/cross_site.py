@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
+from equivox.cli.shared_options import JsonSummary
 from equivox.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def cross_site(
     workers: Annotated[int, typer.Option(min=1, help="Processes for the work that is done case by case.")] = 1,
     figures: Annotated[bool, typer.Option("--figures", help="Also write the heat maps as SVG and PNG.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained and tested.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    json_output: JsonSummary = False,
     _example: Annotated[
         bool,
         typer.Option("--example", callback=_show_example, is_eager=True, help="Print a CONFIG to begin with."),
@@ -43,8 +44,6 @@ def cross_site(
 
     Models and scores are kept in DIR as they are made: after a stop the same command goes on.
     """
-    import json
-
     if out is None:
         msg = "--out: expected a folder to fill, got none; name it with -o"
         raise InputError(msg)
@@ -53,7 +52,7 @@ def cross_site(
 
         found = look(config, out, overrides=assignments or [], workers=workers)
         if json_output:
-            typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+            say_json(found)
         else:
             _show_plan(found)
         return
@@ -67,7 +66,7 @@ def cross_site(
         typer.echo(f"equivox: {out}: {line}", err=True)
         raise typer.Exit(128 + stopped.signal_number) from None
     if json_output:
-        typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        say_json(result.summary)
     else:
         _show(result)
 

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
+from equivox.cli.shared_options import (
+    AttributeColumns,
+    ClassNames,
+    ContinuousColumns,
+    GroupsTable,
+    JsonSummary,
+    KeyColumn,
+    NominalSpacing,
+    PatientColumn,
+)
 
 if TYPE_CHECKING:
     from equivox.pipelines.evaluate import Evaluation
@@ -22,33 +32,13 @@ def evaluate(
         Path | None,
         typer.Option("--references", help="Without a cohort: a folder of masks named like the predictions."),
     ] = None,
-    groups: Annotated[
-        Path | None, typer.Option("--groups", help="With --references: a CSV or TSV with one row a case.")
-    ] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Its column of case ids (the file names).")] = None,
-    patient: Annotated[
-        str | None, typer.Option("--patient", help="Its column of patients. [default: each case is a patient]")
-    ] = None,
-    attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", help="A column of it to report by; may be given again.")
-    ] = None,
-    continuous: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--continuous", metavar="COLUMN=EDGES", help="A column of numbers to report by, such as age=40,65."
-        ),
-    ] = None,
-    class_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            metavar="VALUE=NAME",
-            help="With --references: name a value of the masks, such as 1=liver; give all. [default: as found]",
-        ),
-    ] = None,
-    nominal_spacing: Annotated[
-        bool, typer.Option("--nominal-spacing", help="With --references: voxel sizes are not real; report voxels.")
-    ] = False,
+    groups: GroupsTable = None,
+    key: KeyColumn = None,
+    patient: PatientColumn = None,
+    attribute: AttributeColumns = None,
+    continuous: ContinuousColumns = None,
+    class_: ClassNames = None,
+    nominal_spacing: NominalSpacing = False,
     images: Annotated[
         Path | None, typer.Option("--images", help="With --references: a folder of images, to show the masks on.")
     ] = None,
@@ -137,7 +127,7 @@ def evaluate(
         bool, typer.Option("--figures", help="Also write the figures (SVG, PNG) and tables (CSV, LaTeX) for papers.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    json_output: JsonSummary = False,
 ) -> None:
     """Score predictions against references, patient by patient and group by group, and write the report.
 
@@ -194,9 +184,7 @@ def evaluate(
         figures=figures,
     )
     if json_output:
-        import json
-
-        typer.echo(json.dumps(evaluation.summary, indent=2, ensure_ascii=False))
+        say_json(evaluation.summary)
     else:
         _show(evaluation)
 

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
+from equivox.cli.shared_options import (
+    AttributeColumns,
+    ContinuousColumns,
+    JsonSummary,
+    PatientColumn,
+    Plots,
+)
 
 if TYPE_CHECKING:
     from equivox.pipelines.evaluate_landmarks import LandmarkEvaluation
@@ -38,22 +45,15 @@ def evaluate_landmarks(
     ] = None,
     groups: Annotated[Path | None, typer.Option("--groups", help="A CSV or TSV with one row a case.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Its column of case ids.")] = None,
-    patient: Annotated[
-        str | None, typer.Option("--patient", help="Its column of patients. [default: each case is a patient]")
-    ] = None,
-    attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", help="A column of it to report by; may be given again.")
-    ] = None,
-    continuous: Annotated[
-        list[str] | None,
-        typer.Option("--continuous", metavar="COLUMN=EDGES", help="A column of numbers, such as age=40,65."),
-    ] = None,
+    patient: PatientColumn = None,
+    attribute: AttributeColumns = None,
+    continuous: ContinuousColumns = None,
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.")] = 4999,
     permutation_draws: Annotated[int, typer.Option(help="Permutations behind each p-value.")] = 9999,
     seed: Annotated[int, typer.Option(help="Of both.")] = 0,
-    figures: Annotated[bool, typer.Option("--figures", help="Also write the plots as SVG and PNG.")] = False,
+    figures: Plots = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier landmark evaluation.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    json_output: JsonSummary = False,
 ) -> None:
     """Evaluate landmarks of any tool: errors, success rates and missed ones, by landmark and by group of patients.
 
@@ -92,9 +92,7 @@ def evaluate_landmarks(
         figures=figures,
     )
     if json_output:
-        import json
-
-        typer.echo(json.dumps(found.summary, indent=2, ensure_ascii=False))
+        say_json(found.summary)
     else:
         _show(found)
 

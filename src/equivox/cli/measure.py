@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivox.cli.output import say, show_table
+from equivox.cli.output import say, say_json, show_table
+from equivox.cli.shared_options import (
+    AttributeColumns,
+    ClassNames,
+    ContinuousColumns,
+    GroupsTable,
+    JsonSummary,
+    KeyColumn,
+    NominalSpacing,
+    PatientColumn,
+    Plots,
+)
 
 if TYPE_CHECKING:
     from equivox.pipelines.measure import Measurement
@@ -24,27 +35,13 @@ def measure(
     modality: Annotated[
         str, typer.Option("--modality", help="Without --cohort: CT (intensities in HU), PET (SUV), MR or OTHER.")
     ] = "OTHER",
-    groups: Annotated[
-        Path | None, typer.Option("--groups", help="With --masks alone: a CSV or TSV with one row a case.")
-    ] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Its column of case ids (the file names).")] = None,
-    patient: Annotated[
-        str | None, typer.Option("--patient", help="Its column of patients. [default: each case is a patient]")
-    ] = None,
-    attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", help="A column of it to compare by; may be given again.")
-    ] = None,
-    continuous: Annotated[
-        list[str] | None,
-        typer.Option("--continuous", metavar="COLUMN=EDGES", help="A column of numbers, such as age=40,65."),
-    ] = None,
-    class_: Annotated[
-        list[str] | None,
-        typer.Option("--class", metavar="VALUE=NAME", help="Name a value of the masks; give all. [default: as found]"),
-    ] = None,
-    nominal_spacing: Annotated[
-        bool, typer.Option("--nominal-spacing", help="Voxel sizes are not real; sizes are counted in voxels.")
-    ] = False,
+    groups: GroupsTable = None,
+    key: KeyColumn = None,
+    patient: PatientColumn = None,
+    attribute: AttributeColumns = None,
+    continuous: ContinuousColumns = None,
+    class_: ClassNames = None,
+    nominal_spacing: NominalSpacing = False,
     erode_mm: Annotated[
         float, typer.Option("--erode-mm", help="Leave out intensities this near to the edge.", min=0)
     ] = 0.0,
@@ -63,9 +60,9 @@ def measure(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Leave out and list cases that cannot be measured.")
     ] = False,
-    figures: Annotated[bool, typer.Option("--figures", help="Also write the plots as SVG and PNG.")] = False,
+    figures: Plots = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier measurements.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    json_output: JsonSummary = False,
 ) -> None:
     """Measure volume and intensity of every structure, flag what the image cuts off, and compare by group and age.
 
@@ -104,9 +101,7 @@ def measure(
         figures=figures,
     )
     if json_output:
-        import json
-
-        typer.echo(json.dumps(found.summary, indent=2, ensure_ascii=False))
+        say_json(found.summary)
     else:
         _show(found)
 

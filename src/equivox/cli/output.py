@@ -1,6 +1,7 @@
 """What a command prints of its result: lines and tables on standard output, nothing with --quiet."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import typer
 
@@ -13,6 +14,13 @@ def say(*lines: str) -> None:
         for line in lines:
             # A name from a file must not steer the terminal.
             typer.echo("".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in line))
+
+
+def say_json(values: Any) -> None:
+    """Print a result as JSON; it was asked for, with --quiet too."""
+    import json
+
+    typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: bool = True) -> None:

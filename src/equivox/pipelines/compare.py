@@ -1,7 +1,5 @@
 """Compare models by their evaluations on the same cases: paired tests, rankings, groups, and a page."""
 
-import datetime
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from equivox import __version__
-from equivox.atomic import atomic_folder, write_text
+from equivox.atomic import atomic_folder
 from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.pipelines.comparison.match import MatchedEvaluations, match_evaluations
@@ -31,6 +28,7 @@ from equivox.pipelines.comparison.tables import (
 )
 from equivox.pipelines.comparison.verdict import pair_verdict
 from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.reports.comparison_figures import write_comparison_figures
 from equivox.reports.comparison_page import write_comparison
 from equivox.reports.embedding import finite
@@ -130,9 +128,7 @@ def _comparison(out: Path, matched: MatchedEvaluations, options: CompareOptions)
     ]
     first: EvaluationFolder = matched.evaluations[0]
     summary = {
-        "schema_version": SCHEMA_VERSION,
-        "equivox_version": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **summary_head(SCHEMA_VERSION),
         "cohort": {
             "name": str(first.summary["cohort"].get("name") or first.folder.name),
             "classes": list(matched.classes),
@@ -167,12 +163,11 @@ def _comparison(out: Path, matched: MatchedEvaluations, options: CompareOptions)
 
 
 def _write(comparison: Comparison, *, figures: bool) -> None:
-    summary = json.dumps(comparison.summary, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_folder(comparison.folder) as folder:
         comparison.tests.to_csv(folder / TESTS, index=False, lineterminator="\n")
         comparison.ranking.to_csv(folder / RANKING, index=False, lineterminator="\n")
         comparison.patients.to_csv(folder / PATIENTS, index=False, lineterminator="\n")
-        write_text(folder / SUMMARY, summary + "\n")
+        write_summary(folder / SUMMARY, comparison.summary)
         write_comparison(
             folder / REPORT, summary=comparison.summary, tests=comparison.tests, patients=comparison.patients
         )

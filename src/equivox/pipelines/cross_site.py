@@ -1,6 +1,5 @@
 """Train at some sites, test at all: what a model is worth where it was not made; resumable, with a page."""
 
-import datetime
 import json
 import logging
 import time
@@ -34,6 +33,7 @@ from equivox.pipelines.crossing.summary import (
     site_rows,
     summarise_metric,
 )
+from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.pipelines.training.lock import LOCK, locked
 from equivox.pipelines.training.resolve import flat
 from equivox.reports.cross_site_figures import write_cross_site_figures
@@ -261,9 +261,7 @@ def _summary(job: _Job, cells: Sequence[Cell]) -> dict[str, Any]:
         rows.setdefault(model.pool.name, []).append(model)
     units = cells[0].facts["units"]
     summary = {
-        "schema_version": 1,
-        "equivox_version": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **summary_head(),
         "cohort": {
             "name": sites.cohort.config.name,
             "patients": len({case.patient_id for case in sites.cases}),
@@ -355,7 +353,7 @@ def _write(
     _write_table(pd.DataFrame(summary["groups"], columns=list(GROUP_COLUMNS)), out / GROUPS)
     protocol = _protocol(out, job, cells, summary)
     write_text(out / PROTOCOL, json.dumps(protocol, indent=2, ensure_ascii=False) + "\n")
-    write_text(out / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_summary(out / SUMMARY, summary)
     write_cross_site(out / REPORT, summary=summary, patients=patients)
     if figures:
         write_cross_site_figures(out / FIGURES, summary)

@@ -1,6 +1,5 @@
 """Score predictions against references, patient by patient and group by group, and write the report."""
 
-import json
 import logging
 import math
 from collections import Counter
@@ -27,10 +26,11 @@ from equivox.pipelines.evaluation.calibration import (
     lesion_candidates,
     summarise_calibration,
 )
-from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, label_values_in, score_one
+from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, score_one
 from equivox.pipelines.evaluation.conventions import TOOL_COLUMNS, summarise_tools
 from equivox.pipelines.evaluation.fairness_tables import check_attribute_names
-from equivox.pipelines.evaluation.group_checks import refuse_contradictions
+from equivox.pipelines.evaluation.found_classes import found_values, stored_names
+from equivox.pipelines.evaluation.group_checks import groups_by_attribute, refuse_contradictions
 from equivox.pipelines.evaluation.lesions import describe_lesions, lesion_table, summarise_lesions
 from equivox.pipelines.evaluation.memory import MAP_BYTES_PER_VOXEL, workers_within
 from equivox.pipelines.evaluation.options import EvaluateOptions
@@ -40,11 +40,12 @@ from equivox.pipelines.evaluation.probabilities import ProbabilityChoice, Probab
 from equivox.pipelines.evaluation.sources import ROLES, EvaluationSource, MaskOptions, cohort_source, folder_source
 from equivox.pipelines.evaluation.summary import summarise
 from equivox.pipelines.evaluation.tables import build_table, group_rows
+from equivox.pipelines.failed_cases import results_and_failures
 from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.summary_file import write_summary
 from equivox.reports.model_card import model_card
 from equivox.reports.overlay import OverlayCase
 from equivox.reports.page import write_report
-from equivox.volume.label_names import stored_label_names
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,6 @@ CARD, RECONCILE, LESIONS = "model_card.md", "reconcile.csv", "lesions.csv"
 
 # TotalSegmentator has 117 classes; a scan taken for a mask has thousands.
 _MOST_CLASSES = 500
-# A tool that names its values does so in every file.
-_LOOKED_AT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +157,9 @@ def evaluate(
     _check_attributes(source, options)
     if not allow_partial:
         patients = [case.patient_id for case in source.cases]
-        found = {name: [case.groups.get(name) for case in source.cases] for name in source.attributes}
-        refuse_contradictions(patients, found, source.table)
+        refuse_contradictions(
+            patients, groups_by_attribute([case.groups for case in source.cases], source.attributes), source.table
+        )
     masks_alone = workers_within([case.reference for case in source.cases], workers, memory_gib)
     check_attribute_names(options, source.attributes)
     source = _with_classes(source, masks_alone)
@@ -264,10 +264,8 @@ def _patient_groups(source: EvaluationSource, role: str) -> dict[str, dict[str, 
     """Return attribute -> patient -> group, for the patients of one table."""
     cases = [case for case in source.cases if case.role == role]
     patients = [case.patient_id for case in cases]
-    return {
-        name: one_group_per_patient(patients, [case.groups.get(name) for case in cases])[0]
-        for name in source.attributes
-    }
+    found = groups_by_attribute([case.groups for case in cases], source.attributes)
+    return {name: one_group_per_patient(patients, groups)[0] for name, groups in found.items()}
 
 
 def _intervals(options: EvaluateOptions) -> IntervalSettings:
@@ -350,13 +348,12 @@ def _other_tools(
 
 
 def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: bool) -> None:
-    summary = json.dumps(evaluation.summary, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_folder(evaluation.folder) as folder:
         evaluation.cases.to_csv(folder / CASES, index=False, lineterminator="\n")
         evaluation.groups.to_csv(folder / GROUPS, index=False, lineterminator="\n")
         for name, table in evaluation.further.items():
             table.to_csv(folder / name, index=False, lineterminator="\n")
-        write_text(folder / SUMMARY, summary + "\n")
+        write_summary(folder / SUMMARY, evaluation.summary)
         write_text(folder / CARD, model_card(evaluation.summary))
         write_report(
             folder / REPORT,
@@ -372,28 +369,18 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
     """Let the reference masks tell their classes, where nobody else does."""
     if source.classes is not None:
         return source
-    outcomes = map_cases(
-        label_values_in,
-        [case.reference for case in source.cases],
-        workers=workers,
-        description="Finding classes",
-        threads=True,
-    )
-    values = sorted({value for outcome in outcomes for value in outcome.result or ()})
-    if not values:
-        failed = next((outcome.error for outcome in outcomes if outcome.error), None)
-        msg = failed or f"{source.cases[0].reference.parent}: expected masks with a class, got only 0; check the folder"
-        raise InputError(msg)
+    references = [case.reference for case in source.cases]
+    values = found_values(references, workers)
     if len(values) > _MOST_CLASSES:
         msg = (
-            f"{source.cases[0].reference.parent}: expected masks with a few values, got {len(values):,}; name the "
+            f"{references[0].parent}: expected masks with a few values, got {len(values):,}; name the "
             "folder of masks and not that of the scans, or name the classes with --class"
         )
         raise InputError(msg)
-    stored, theirs = _stored_names([case.reference for case in source.cases]), source.prediction_values
+    stored, theirs = stored_names(references), source.prediction_values
     if theirs is None:
         # Two label maps that both name their values are compared by name.
-        predicted = _stored_names([case.prediction for case in source.cases if case.prediction is not None])
+        predicted = stored_names([case.prediction for case in source.cases if case.prediction is not None])
         if set(stored.values()) & set(predicted.values()):
             source = replace(source, prediction_values=predicted)
         theirs = predicted
@@ -411,11 +398,6 @@ def _with_classes(source: EvaluationSource, workers: int) -> EvaluationSource:
         reference_values=reference_values,
         notes=(*source.notes, note),
     )
-
-
-def _stored_names(masks: Sequence[Path]) -> dict[int, str]:
-    """Return value -> name from the header of the first mask that has names."""
-    return next((names for path in masks[:_LOOKED_AT] if (names := stored_label_names(path))), {})
 
 
 def _tasks(source: EvaluationSource, options: EvaluateOptions, *, resample: bool) -> dict[str, ScoringTask]:
@@ -464,28 +446,9 @@ def _score(
     source: EvaluationSource, tasks: Mapping[str, ScoringTask], workers: int, *, allow_partial: bool
 ) -> tuple[dict[str, CaseResult], EvaluationSource]:
     outcomes = map_cases(score_one, list(tasks.values()), workers=workers, description="Scoring")
-    results: dict[str, CaseResult] = {}
-    errors: dict[str, str] = {}
-    ours = False
-    for outcome in outcomes:
-        if outcome.result is None:
-            errors[outcome.item.case_id] = outcome.error or "unknown error"
-            ours = ours or bool(outcome.details)
-        else:
-            results[outcome.item.case_id] = outcome.result
-    for case_id, error in errors.items():
-        logger.error("case %s: %s", case_id, error)
-    if errors and not allow_partial:
-        first_id, first = next(iter(errors.items()))
-        many = f" ({len(errors)} of {len(tasks)} cases have errors, listed above)" if len(errors) > 1 else ""
-        msg = f"case {first_id}: {first}; or add --allow-partial to leave such cases out and list them{many}"
-        raise RuntimeError(msg) if ours else InputError(msg)
-    if not results:
-        msg = f"expected at least one case that can be scored, got {len(errors)} errors; mend them first"
-        raise InputError(msg)
+    results, failed = results_and_failures(outcomes, done="scored", allow_partial=allow_partial)
     kept = tuple(case for case in source.cases if case.case_id in results)
-    excluded = dict(source.excluded) | {case_id: f"could not be scored: {error}" for case_id, error in errors.items()}
-    return results, replace(source, cases=kept, excluded=excluded)
+    return results, replace(source, cases=kept, excluded=dict(source.excluded) | failed)
 
 
 def _units(results: Mapping[str, CaseResult]) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Evaluate predicted landmarks against true ones, patient by patient and group by group; tables and a page."""
 
-import datetime
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from equivox import __version__
-from equivox.atomic import atomic_folder, write_text
+from equivox.atomic import atomic_folder
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
-from equivox.metrics.fairness.groups import one_group_per_patient
+from equivox.pipelines.evaluation.group_checks import groups_by_attribute, without_group
 from equivox.pipelines.evaluation.sources import MaskOptions
 from equivox.pipelines.landmark_evaluation.cases import EXPECTED, measure_landmarks
 from equivox.pipelines.landmark_evaluation.options import LandmarkOptions
 from equivox.pipelines.landmark_evaluation.sources import LandmarkSource, landmark_source
 from equivox.pipelines.landmark_evaluation.tables import by_group, by_landmark, describe, error_curve, group_rows
 from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.reports.embedding import finite
 from equivox.reports.landmark_figures import write_landmark_figures
 from equivox.reports.landmark_page import write_landmarks
@@ -104,9 +102,7 @@ def _summary(
     settings = options.model_dump(mode="json")
     settings |= {"radii": list(options.success_radii), "failure_radius": options.fails_beyond}
     summary = {
-        "schema_version": 1,
-        "equivox_version": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **summary_head(),
         "cohort": {
             "name": source.name,
             "patients": int(cases["patient_id"].nunique()),
@@ -129,12 +125,6 @@ def _summary(
 
 def _left_out(source: LandmarkSource, rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, Any]:
     patients = cases["patient_id"].tolist()
-    unknown, conflicts = {}, {}
-    for name in source.attributes:
-        groups, conflicting = one_group_per_patient(patients, [case.groups.get(name) for case in source.cases])
-        unknown[name] = sum(group is None for group in groups.values())
-        if conflicting:
-            conflicts[name] = conflicting
     extra = rows[rows["state"] == "extra"]
     return {
         "excluded_cases": [{"case_id": case_id, "reason": reason} for case_id, reason in source.excluded.items()],
@@ -143,8 +133,7 @@ def _left_out(source: LandmarkSource, rows: pd.DataFrame, cases: pd.DataFrame) -
         "without_landmark": cases.loc[cases["state"] == "no_landmark", "case_id"].tolist(),
         "extra_landmarks": extra[["case_id", "landmark"]].to_dict("records"),
         "absent": int((rows["state"] == "absent").sum()),
-        "unknown_group": unknown,
-        "conflicting_groups": conflicts,
+        **without_group(patients, groups_by_attribute([case.groups for case in source.cases], source.attributes)),
     }
 
 
@@ -166,7 +155,7 @@ def _write(found: LandmarkEvaluation, *, figures: bool) -> None:
     with atomic_folder(found.folder) as folder:
         for name, table in tables.items():
             table.to_csv(folder / name, index=False, lineterminator="\n")
-        write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_summary(folder / SUMMARY, summary)
         write_landmarks(folder / REPORT, summary=summary, cases=found.cases)
         if figures:
             write_landmark_figures(folder / FIGURES, summary)

@@ -1,8 +1,5 @@
 """Measure the structures of a cohort: sizes and intensities, by group and against age; a table and a page."""
 
-import datetime
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from equivox import __version__
-from equivox.atomic import atomic_folder, write_text
+from equivox.atomic import atomic_folder
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
 from equivox.parallel import map_cases
 from equivox.pipelines.columns import GROUP_PREFIX, NUMBER_PREFIX
-from equivox.pipelines.evaluation.cases import label_values_in
+from equivox.pipelines.evaluation.found_classes import found_values, stored_names
 from equivox.pipelines.evaluation.memory import workers_within
 from equivox.pipelines.evaluation.sources import MaskOptions
+from equivox.pipelines.failed_cases import results_and_failures
 from equivox.pipelines.measurement.cases import INTENSITIES, MeasuredCase, MeasureTask, measure_case
 from equivox.pipelines.measurement.options import MeasureOptions
 from equivox.pipelines.measurement.sources import MeasureSource, cohort_to_measure, folders_to_measure
@@ -30,18 +27,13 @@ from equivox.pipelines.measurement.tables import (
     usable,
 )
 from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.reports.embedding import finite
 from equivox.reports.measurement_figures import write_measurement_figures
 from equivox.reports.measurement_page import write_measurement
-from equivox.volume.label_names import stored_label_names
-
-logger = logging.getLogger(__name__)
 
 MEASUREMENTS, STRUCTURES, GROUPS, ASSOCIATIONS = "measurements.csv", "structures.csv", "groups.csv", "associations.csv"
 SUMMARY, REPORT, FIGURES = "measurements.json", "report.html", "figures"
-
-# A tool that names its values does so in every file.
-_LOOKED_AT = 3
 _INTENSITY_UNITS = {"CT": "HU", "PET": "SUV"}
 
 
@@ -163,21 +155,10 @@ def _check_adjustment(options: MeasureOptions, source: MeasureSource) -> None:
 
 
 def _found_values(source: MeasureSource, workers: int) -> dict[int, str]:
-    outcomes = map_cases(
-        label_values_in,
-        [case.mask for case in source.cases],
-        workers=workers,
-        description="Finding classes",
-        threads=True,
-    )
-    found = sorted({value for outcome in outcomes for value in outcome.result or ()})
-    if not found:
-        error = next((outcome.error for outcome in outcomes if outcome.error), None)
-        msg = error or f"{source.cases[0].mask.parent}: expected masks with a class, got only 0; check the folder"
-        raise InputError(msg)
-    masks = [case.mask for case in source.cases[:_LOOKED_AT]]
-    names = next((names for path in masks if (names := stored_label_names(path))), {})
-    return {value: names.get(value, f"label {value}") for value in found}
+    masks = [case.mask for case in source.cases]
+    values = found_values(masks, workers)
+    names = stored_names(masks)
+    return {value: names.get(value, f"label {value}") for value in values}
 
 
 def _measure(
@@ -196,18 +177,9 @@ def _measure(
         for case in source.cases
     ]
     outcomes = map_cases(measure_case, tasks, workers=workers, description="Measuring")
-    results = {outcome.item.case_id: outcome.result for outcome in outcomes if outcome.result is not None}
-    failed = {outcome.item.case_id: outcome for outcome in outcomes if outcome.result is None}
-    for case_id, outcome in failed.items():
-        logger.error("case %s: %s", case_id, outcome.error)
-    if failed and not (allow_partial and results):
-        first_id, first = next(iter(failed.items()))
-        many = f" ({len(failed)} of {len(tasks)} cases have errors, listed above)" if len(failed) > 1 else ""
-        msg = f"case {first_id}: {first.error}; or add --allow-partial to leave such cases out and list them{many}"
-        raise RuntimeError(msg) if any(outcome.details for outcome in failed.values()) else InputError(msg)
-    reasons = {case_id: f"could not be measured: {outcome.error}" for case_id, outcome in failed.items()}
+    results, failed = results_and_failures(outcomes, done="measured", allow_partial=allow_partial)
     kept = tuple(case for case in source.cases if case.case_id in results)
-    return results, replace(source, cases=kept, excluded=source.excluded | reasons)
+    return results, replace(source, cases=kept, excluded=source.excluded | failed)
 
 
 def _size_unit(results: Mapping[str, MeasuredCase]) -> str:
@@ -247,9 +219,7 @@ def _intensity_unit(source: MeasureSource) -> str:
 
 def _summary(source: MeasureSource, rows: pd.DataFrame, size_unit: str, options: MeasureOptions) -> dict[str, Any]:
     summary = {
-        "schema_version": 1,
-        "equivox_version": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **summary_head(),
         "cohort": {
             "name": source.name,
             "patients": int(rows["patient_id"].nunique()),
@@ -285,7 +255,7 @@ def _write(measurement: Measurement, rows: pd.DataFrame, *, figures: bool) -> No
     with atomic_folder(measurement.folder) as folder:
         for name, table in tables.items():
             table.to_csv(folder / name, index=False, lineterminator="\n")
-        write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_summary(folder / SUMMARY, summary)
         write_measurement(folder / REPORT, summary=summary, rows=rows, table=measurement.measurements)
         if figures:
             write_measurement_figures(folder / FIGURES, summary, rows)

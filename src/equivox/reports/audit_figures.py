@@ -3,13 +3,11 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from equivox.reports.audit_page import card_axis, card_lines, component_label, component_points, first_probes
-from equivox.reports.paper import figure_text, new_figure, save_figure
+from equivox.reports.paper import SHAPES, figure_text, new_figure, save_figure
 from equivox.reports.plots import palette
-
-_SHAPES: Final = ("o", "s", "^", "D", "v", "P", "h")
 
 
 def write_audit_figures(folder: Path, summary: Mapping[str, Any]) -> None:
@@ -27,7 +25,7 @@ def write_audit_figures(folder: Path, summary: Mapping[str, Any]) -> None:
         figure, (ax,) = new_figure(9, 7)
         for one in component_points(summary, record["attribute"]):
             style = len(shades) - 1 if one.style is None else one.style
-            shape, shade = _SHAPES[style % len(_SHAPES)], shades[style % len(shades)]
+            shape, shade = SHAPES[style % len(SHAPES)], shades[style % len(shades)]
             ax.scatter(one.x, one.y, s=12, marker=shape, color=shade, label=figure_text(one.name), linewidths=0)
         ax.set_xlabel(component_label(summary, 0), fontsize=8)
         ax.set_ylabel(component_label(summary, 1), fontsize=8)

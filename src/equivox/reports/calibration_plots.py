@@ -7,7 +7,7 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from equivox.reports.numbers import Number, number
-from equivox.reports.plots import bottom_axis, figure, marker, nice_axis, style_class, tick_text
+from equivox.reports.plots import bottom_axis, figure, marker, nice_axis, side_axis, style_class, tick_text
 
 _TICKS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LEFT, _TOP = 64.0, 26.0
@@ -69,11 +69,8 @@ def coverage_plot(
     """
     width, height = 464.0, 230.0
     axis = nice_axis(0.0, max([risk for _, risk in curve] + [random, 0.02]), floor=0.0)
-    parts = [f'<text class="label" x="0" y="12">{escape(risk_label)}</text>']
-    for tick in axis.ticks:
-        y = _TOP + height * (1 - axis.share(tick))
-        parts.append(f'<line class="grid" x1="{_LEFT:g}" x2="{_LEFT + width:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8:g}" y="{y + 4:.1f}" text-anchor="end">{tick_text(tick, axis.places)}</text>')
+    side = [(axis.share(tick), tick_text(tick, axis.places)) for tick in axis.ticks]
+    parts = [side_axis(side, risk_label, _TOP, _LEFT, width, height)]
     level = _TOP + height * (1 - axis.share(random))
     parts.append(f'<path class="diagonal" d="M{_LEFT:g} {level:.1f}H{_LEFT + width:g}"/>')
     places = [f"{_LEFT + width * x:.1f} {_TOP + height * (1 - axis.share(y)):.1f}" for x, y in curve]
@@ -88,14 +85,10 @@ def coverage_plot(
 
 
 def _square(side: float, label: str) -> list[str]:
-    parts = [f'<text class="label" x="0" y="12">{escape(label)}</text>']
+    parts = [side_axis([(tick, tick_text(tick, 2)) for tick in _TICKS], label, _TOP, _LEFT, side, side)]
     for tick in _TICKS:
-        x, y = f"{_LEFT + side * tick:.1f}", f"{_TOP + side * (1 - tick):.1f}"
-        parts.append(f'<line class="grid" x1="{_LEFT:g}" x2="{_LEFT + side:g}" y1="{y}" y2="{y}"/>')
+        x = f"{_LEFT + side * tick:.1f}"
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP:g}" y2="{_TOP + side:g}"/>')
-        parts.append(
-            f'<text x="{_LEFT - 8:g}" y="{_TOP + side * (1 - tick) + 4:.1f}" text-anchor="end">{tick:.2f}</text>'
-        )
     return parts
 
 

@@ -1,6 +1,5 @@
 """The figures of `equivox compare` as files for papers: SVG and PNG, drawn with matplotlib."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from equivox.reports.comparison_page import pair_values, value_axis
+from equivox.reports.file_stem import file_stem
 from equivox.reports.numbers import metric_text, unit_text
 from equivox.reports.paired_plot import FIRST_BETTER, SECOND_BETTER
 from equivox.reports.paper import figure_text, new_figure, save_figure
@@ -29,7 +29,7 @@ def write_comparison_figures(folder: Path, *, summary: Mapping[str, Any], patien
         patients: What `patients.csv` holds.
     """
     for place, verdict in enumerate(summary["verdicts"], 1):
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", verdict["second"]).strip("-").lower()[:40] or "model"
+        stem = file_stem(verdict["second"], "model", 40)
         _paired(folder, f"paired-{place}-{stem}", summary, patients, (verdict["first"], verdict["second"]))
         _forest(folder, f"differences-{place}-{stem}", summary, (verdict["first"], verdict["second"]))
     _heat_map(folder, summary)

@@ -1,6 +1,5 @@
 """The page of `equivox compare`: the answers, each patient under both models, every difference, the ranking."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import equivox.reports.plots as plots
 from equivox.atomic import write_text
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json, finite
+from equivox.reports.file_stem import file_stem
 from equivox.reports.left_out import Ledger
 from equivox.reports.numbers import (
     MISSING,
@@ -212,7 +212,7 @@ def render_comparison(summary: Mapping[str, Any], tests: pd.DataFrame, patients:
             (model["name"], name, str(value)) for model in summary["models"] for name, value in model["inputs"].items()
         ],
         cite=_cite(summary, models),
-        file_stem=_stem(summary["cohort"]["name"]) or "comparison",
+        file_stem=file_stem(summary["cohort"]["name"]) or "comparison",
         hover_json=embedded_json(_hover(summary, patients, models)),
         summary_json=embedded_json(summary),
         cases_gzip=packed_csv(tests),
@@ -335,15 +335,11 @@ def _plot(
         second,
         ahead,
         axis,
-        (f"{label} under {_short(names[0])}", f"{label} under {_short(names[1])}"),
+        (f"{label} under {plots.shortened(names[0])}", f"{label} under {plots.shortened(names[1])}"),
         f"Mean {label} of each patient under {names[1]} against {names[0]}",
         f"{int(known.sum())} patients: {names[1]} is better in {int((ahead[known] > 0).sum())}, {names[0]} in "
         f"{int((ahead[known] < 0).sum())}. Marks above the line score higher under {names[1]}.",
     )
-
-
-def _short(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _counts(test: Mapping[str, Any]) -> list[tuple[Markup, str]]:
@@ -569,7 +565,3 @@ def _cite(summary: Mapping[str, Any], models: Sequence[str]) -> str:
         f"Comparison of {', '.join(models)} on {summary['cohort']['name']}, {str(summary['created'])[:10]}; made with "
         f"equivox {summary['equivox_version']}."
     )
-
-
-def _stem(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:60]

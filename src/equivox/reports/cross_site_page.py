@@ -1,6 +1,5 @@
 """The page of `equivox cross-site`: the matrix as a heat map, a sentence for each contrast, and how it was made."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from equivox.atomic import write_text
 from equivox.reports.cross_site_words import KINDS, claim, explanation, findings, methods, statements
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
+from equivox.reports.file_stem import file_stem
 from equivox.reports.numbers import MISSING, Number, decimals, interval, number, p_value, signed, unit_text
 
 Tone = Literal["better", "worse", "same"]
@@ -118,7 +118,7 @@ def render_cross_site(summary: Mapping[str, Any], patients: pd.DataFrame) -> str
         methods=methods(summary),
         summary_json=embedded_json(summary),
         cases_gzip=packed_csv(patients),
-        file_stem=re.sub(r"[^A-Za-z0-9]+", "-", cohort["name"]).strip("-").lower()[:60] or "sites",
+        file_stem=file_stem(cohort["name"], "sites"),
     )
 
 

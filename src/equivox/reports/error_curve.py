@@ -6,7 +6,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from equivox.reports.numbers import Number, number
-from equivox.reports.plots import bottom_axis, figure, nice_axis, tick_text
+from equivox.reports.plots import bottom_axis, figure, nice_axis, side_axis, tick_text
 
 _LEFT: Final = 46.0
 _TOP: Final = 24.0
@@ -36,11 +36,8 @@ def error_curve_plot(
     def up(share: Number) -> float:
         return _TOP + _HEIGHT * (1 - share)
 
-    parts = ['<text class="label" x="0" y="12">Share of landmarks within the distance</text>']
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = f"{up(tick):.1f}"
-        parts.append(f'<line class="grid" x1="{_LEFT:g}" x2="{_LEFT + _PLOT:g}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 8:g}" y="{up(tick) + 4:.1f}" text-anchor="end">{tick:.2f}</text>')
+    side = [(tick, tick_text(tick, 2)) for tick in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    parts = [side_axis(side, "Share of landmarks within the distance", _TOP, _LEFT, _PLOT, _HEIGHT)]
     path = "L".join(f"{across(distance):.1f} {up(share):.1f}" for distance, share in curve)
     parts.append(f'<path class="span" d="M{path}"/>')
     known = [(across(one["radius"]), up(one["value"])) for one in success if one["value"] is not None]

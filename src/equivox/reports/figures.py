@@ -1,26 +1,24 @@
 """The figures of the page as files for papers: SVG and PNG, drawn with matplotlib."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 import equivox.reports.plots as plots
 from equivox.reports.case_list import list_cases
+from equivox.reports.file_stem import file_stem
 from equivox.reports.numbers import metric_text, metric_unit, size_word, unit_text
-from equivox.reports.paper import figure_text, new_figure, save_figure
+from equivox.reports.paper import SHAPES, figure_text, interval_point, new_figure, save_figure, value_ticks
 from equivox.reports.tables import write_group_tables
 from equivox.reports.views import Scales, dot_rows, make_scales
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_SHAPES: Final = ("o", "s", "^", "D", "v", "P", "h")
 
 
 def write_figures(folder: Path, *, summary: Mapping[str, Any], cases: pd.DataFrame, groups: pd.DataFrame) -> None:
@@ -47,7 +45,7 @@ def write_figures(folder: Path, *, summary: Mapping[str, Any], cases: pd.DataFra
         rows, _ = dot_rows(attribute, mine, settings["primary_endpoint"])
         if not any(len(row.index) for row in rows):
             continue
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", attribute["name"]).strip("-").lower()[:40] or "attribute"
+        stem = file_stem(attribute["name"], "attribute", 40)
         save_figure(_distribution(rows, settings, scales), folder, f"distribution-{place}-{stem}")
         save_figure(_scatter(rows, settings, scales), folder, f"scatter-{place}-{stem}")
 
@@ -68,8 +66,8 @@ def _forest(table: Mapping[str, Any], settings: Mapping[str, Any], scales: Scale
             entries.append((name, group, contrasts.get(group["name"])))
     figure, (left, right) = new_figure(18, 1.6 + 0.52 * len(entries), columns=2)
     for row, (_, group, contrast) in enumerate(entries):
-        _point(left, row, group, "mean", scales.mean)
-        _point(right, row, contrast, "difference", scales.difference)
+        interval_point(left, row, group, "mean", scales.mean)
+        interval_point(right, row, contrast, "difference", scales.difference)
     left.axvline(table["overall"][settings["primary_endpoint"]]["mean"] or 0.0, color="0.5", lw=0.8, ls=":")
     right.axvspan(-scales.margin, scales.margin, color="#e7edf3", zorder=0)
     right.axvline(0, color="0.4", lw=0.8)
@@ -82,27 +80,10 @@ def _forest(table: Mapping[str, Any], settings: Mapping[str, Any], scales: Scale
         (left, scales.mean, f"Mean {_label(settings)}, {level} interval"),
         (right, scales.difference, f"Difference to the rest, simultaneous {level} interval"),
     ):
-        _ticks(ax, axis)
+        value_ticks(ax, axis)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(words, fontsize=7)
     return figure
-
-
-def _point(ax: "Axes", row: int, record: Mapping[str, Any] | None, key: str, axis: plots.Axis) -> None:
-    if record is None or record.get(key) is None:
-        return
-    low, high = record.get("low"), record.get("high")
-    if low is not None and high is not None:
-        ax.plot([max(low, axis.low), min(high, axis.high)], [row, row], color="black", lw=1)
-        ax.plot(record[key], row, "s", color="black", ms=3.5)
-    else:
-        ax.plot(record[key], row, "D", mfc="white", mec="0.4", ms=3.5)
-
-
-def _ticks(ax: "Axes", axis: plots.Axis, *, upright: bool = False) -> None:
-    texts = [f"{tick:.{axis.places}f}".replace("-", "−") for tick in axis.ticks]
-    (ax.set_yticks if upright else ax.set_xticks)(axis.ticks, texts)
-    (ax.set_ylim if upright else ax.set_xlim)(axis.low, axis.high)
 
 
 def _distribution(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], scales: Scales) -> "Figure":
@@ -118,7 +99,7 @@ def _distribution(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], sca
     ax.set_yticks(range(len(rows)), [f"{figure_text(row.name)}\n(n = {len(row.index)})" for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
-    _ticks(ax, scales.score)
+    value_ticks(ax, scales.score)
     ax.set_xlabel(f"{_label(settings)} of the case, mean over classes", fontsize=7)
     return figure
 
@@ -139,7 +120,7 @@ def _scatter(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], scales: 
         ax.set_xticks([], minor=True)
         ax.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=3)
     ax.spines["left"].set_visible(True)
-    _ticks(ax, scales.score, upright=True)
+    value_ticks(ax, scales.score, upright=True)
     ax.set_xlabel(f"Reference {size_word(settings)} ({unit_text(settings['volume_unit'])})", fontsize=7)
     ax.set_ylabel(_label(settings), fontsize=7)
     return figure
@@ -147,7 +128,7 @@ def _scatter(rows: Sequence[plots.DotRow], settings: Mapping[str, Any], scales: 
 
 def _marks(ax: "Axes", row: plots.DotRow, xs: np.ndarray, ys: np.ndarray, label: str | None = None) -> None:
     colour = plots.palette()[plots.style_class(row.style)][0]
-    shape = "x" if row.style is None else _SHAPES[(row.style + row.style // plots.COLOURS) % len(_SHAPES)]
+    shape = "x" if row.style is None else SHAPES[(row.style + row.style // plots.COLOURS) % len(SHAPES)]
     size = 9 if len(row.index) <= 400 else 3
     edge = 0.6 if row.style is None else 0.0
     ax.scatter(xs, ys, s=size, c=colour, marker=shape, linewidths=edge, alpha=0.8, label=label, clip_on=False)

@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from equivox.reports.numbers import Number, number
+from equivox.reports.plots import bottom_axis, figure, side_axis, tick_text
 
 _LEFT: Final = 46.0
 _TOP: Final = 24.0
-_WIDTH: Final = 540.0
 _PLOT: Final = 482.0
 _HEIGHT: Final = 220.0
 
@@ -36,21 +36,8 @@ def froc_plot(froc: Mapping[str, Any], title: str) -> Markup:
     def up(value: Number) -> float:
         return _TOP + _HEIGHT * (1 - value)
 
-    parts = ['<text class="label" x="0" y="12">Sensitivity</text>']
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = f"{up(tick):.1f}"
-        parts.append(f'<line class="grid" x1="{_LEFT:g}" x2="{_LEFT + _PLOT:g}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 8:g}" y="{up(tick) + 4:.1f}" text-anchor="end">{tick:.2f}</text>')
-    foot = _TOP + _HEIGHT + 6
-    parts.append(f'<line class="axis" x1="{_LEFT:g}" x2="{_LEFT + _PLOT:g}" y1="{foot:g}" y2="{foot:g}"/>')
-    for point in points:
-        x = f"{across(point):.1f}"
-        parts.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{foot:g}" y2="{foot + 4:g}"/>')
-        parts.append(f'<text x="{x}" y="{foot + 19:g}" text-anchor="middle">{point_text(point)}</text>')
-    middle = f"{_LEFT + _PLOT / 2:.0f}"
-    parts.append(
-        f'<text class="label" x="{middle}" y="{foot + 38:g}" text-anchor="middle">False positives per patient</text>'
-    )
+    side = [(tick, tick_text(tick, 2)) for tick in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    parts = [side_axis(side, "Sensitivity", _TOP, _LEFT, _PLOT, _HEIGHT)]
     before = [value for rate, value in froc["curve"] if rate <= points[0]]
     path = f"M{_LEFT:g} {up(max(before, default=0.0)):.1f}"
     for rate, value in froc["curve"]:
@@ -59,10 +46,10 @@ def froc_plot(froc: Mapping[str, Any], title: str) -> Markup:
     parts.append(f'<path class="span" d="{path}H{_LEFT + _PLOT:g}"/>')
     for point, value in zip(points, read, strict=True):
         parts.append(f'<path class="mean" d="M{across(point):.1f} {up(value) - 5:.1f}l5 5-5 5-5-5z"/>')
-    return Markup(  # noqa: S704  all text from files is escaped
-        f'<svg class="scatter froc" viewBox="0 0 {_WIDTH:g} {foot + 44:.0f}" role="img"><title>{escape(title)}</title>'
-        f"<desc>Sensitivity by false positives per patient: {told}.</desc>{''.join(parts)}</svg>"
-    )
+    marks = [((across(point) - _LEFT) / _PLOT, point_text(point)) for point in points]
+    parts.append(bottom_axis(marks, "False positives per patient", _TOP + _HEIGHT + 6, _LEFT, _PLOT))
+    description = f"Sensitivity by false positives per patient: {told}."
+    return figure("scatter froc", _TOP + _HEIGHT + 50, title, description, "".join(parts))
 
 
 def point_text(rate: Number) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equivox.reports.landmark_page import landmark_scales
-from equivox.reports.paper import figure_text, new_figure, save_figure
+from equivox.reports.paper import figure_text, interval_point, new_figure, save_figure, value_ticks
 from equivox.reports.plots import Axis
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _curve(summary: Record) -> "Figure":
 def _forest(rows: Sequence[tuple[str, Record]], axis: Axis, summary: Record) -> "Figure":
     figure, (ax,) = new_figure(10, 1.6 + 0.52 * len(rows))
     for place, (_, record) in enumerate(rows):
-        _point(ax, place, record, "mean")
+        interval_point(ax, place, record, "mean", axis)
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
     _finish(ax, axis, len(rows), _mean_words(summary))
     return figure
@@ -66,8 +66,8 @@ def _groups(summary: Record) -> "Figure":
     figure, (left, right) = new_figure(18, 1.6 + 0.52 * len(entries), columns=2)
     for place, (_, group) in enumerate(entries):
         if group is not None:
-            _point(left, place, group, "mean")
-            _point(right, place, group["difference"] or {}, "difference")
+            interval_point(left, place, group, "mean", scales.mean)
+            interval_point(right, place, group["difference"], "difference", scales.difference)
     if settings["margin"] is not None:
         right.axvspan(-settings["margin"], settings["margin"], color="#e7edf3", zorder=0)
     right.axvline(0, color="0.4", lw=0.8)
@@ -86,20 +86,8 @@ def _mean_words(summary: Record) -> str:
     return f"Mean error ({settings['unit']}), {100 * settings['confidence']:g} % interval"
 
 
-def _point(ax: "Axes", place: int, record: Record, key: str) -> None:
-    if record.get(key) is None:
-        return
-    if record["low"] is not None and record["high"] is not None:
-        ax.plot([record["low"], record["high"]], [place, place], color="black", lw=1)
-        ax.plot(record[key], place, "s", color="black", ms=3.5)
-    else:
-        ax.plot(record[key], place, "D", mfc="white", mec="0.4", ms=3.5)
-
-
 def _finish(ax: "Axes", axis: Axis, rows: int, words: str) -> None:
-    texts = [f"{tick:.{axis.places}f}".replace("-", "−") for tick in axis.ticks]
-    ax.set_xticks(axis.ticks, texts)
-    ax.set_xlim(axis.low, axis.high)
+    value_ticks(ax, axis)
     ax.set_ylim(rows - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(words, fontsize=7)

@@ -1,6 +1,5 @@
 """The page of `equivox evaluate-landmarks`: errors and success overall, by landmark and by group."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from equivox.atomic import write_text
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
 from equivox.reports.error_curve import error_curve_plot
+from equivox.reports.file_stem import file_stem
 from equivox.reports.landmark_words import (
     MOST_NAMED,
     Record,
@@ -148,7 +148,7 @@ def render_landmarks(summary: Record, cases: pd.DataFrame) -> str:
         hashes=list(summary["inputs"].items()),
         summary_json=embedded_json(summary),
         cases_gzip=packed_csv(cases),
-        file_stem=re.sub(r"[^A-Za-z0-9]+", "-", cohort["name"]).strip("-").lower()[:60] or "landmarks",
+        file_stem=file_stem(cohort["name"], "landmarks"),
     )
 
 

@@ -1,18 +1,16 @@
 """The plots of `equivox measure` as files for papers: SVG and PNG, drawn with matplotlib."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from equivox.reports.file_stem import file_stem
 from equivox.reports.measurement_page import MOST_PLOTS, measure_label, points_of, strongest
-from equivox.reports.paper import figure_text, new_figure, save_figure
+from equivox.reports.paper import SHAPES, figure_text, new_figure, save_figure
 from equivox.reports.plots import palette
-
-_SHAPES: Final = ("o", "s", "^", "D", "v", "P", "h")
 
 
 def write_measurement_figures(folder: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> None:
@@ -32,7 +30,7 @@ def write_measurement_figures(folder: Path, summary: Mapping[str, Any], rows: pd
                 figure, (ax,) = new_figure(9, 7)
                 for one in points_of(rows, record["structure"], attribute, measure, colours):
                     style = 0 if one.style is None else one.style
-                    shape, shade = _SHAPES[style % len(_SHAPES)], shades[style % len(_SHAPES)]
+                    shape, shade = SHAPES[style % len(SHAPES)], shades[style % len(SHAPES)]
                     ax.scatter(one.x, one.y, s=12, marker=shape, color=shade, label=figure_text(one.name), linewidths=0)
                 if record["smooth"]:
                     ax.plot(*np.array(record["smooth"]).T, color="black", linewidth=1)
@@ -41,5 +39,5 @@ def write_measurement_figures(folder: Path, summary: Mapping[str, Any], rows: pd
                 ax.set_title(figure_text(record["structure"]), fontsize=8)
                 if colours is not None:
                     ax.legend(fontsize=7, frameon=False)
-                stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{attribute}-{measure}-{record['structure']}").strip("-").lower()
-                save_figure(figure, folder, f"{stem[:60]}-{place}")
+                stem = file_stem(f"{attribute}-{measure}-{record['structure']}")
+                save_figure(figure, folder, f"{stem}-{place}")

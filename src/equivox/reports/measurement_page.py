@@ -1,6 +1,5 @@
 """The page of `equivox measure`: structures in a table, by group, and against age and the like as plots."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from equivox.atomic import write_text
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
+from equivox.reports.file_stem import file_stem
 from equivox.reports.numbers import MISSING, Number, decimals, interval, number, p_value, signed, unit_text
 from equivox.reports.plots import key
 from equivox.reports.scatter import Points, scatter
@@ -90,7 +90,7 @@ def render_measurement(summary: Mapping[str, Any], rows: pd.DataFrame, table: pd
         methods=methods(summary),
         summary_json=embedded_json(summary),
         cases_gzip=packed_csv(table),
-        file_stem=re.sub(r"[^A-Za-z0-9]+", "-", cohort["name"]).strip("-").lower()[:60] or "measurements",
+        file_stem=file_stem(cohort["name"], "measurements"),
     )
 
 

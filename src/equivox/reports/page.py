@@ -1,6 +1,5 @@
 """The report as one HTML file that needs nothing else."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from equivox.reports.case_list import hover_lines, list_cases, lowest_cases
 from equivox.reports.discovery_views import DiscoveryView, discovery_view
 from equivox.reports.document import packed_csv, render, words
 from equivox.reports.embedding import embedded_json, finite
+from equivox.reports.file_stem import file_stem
 from equivox.reports.gallery import gallery_case, window_filters
 from equivox.reports.left_out import empty_masks, ledger
 from equivox.reports.lesion_views import LesionSection, lesion_section
@@ -150,7 +150,7 @@ def _context(summary: Mapping[str, Any], cases: pd.DataFrame, overlays: Sequence
                 tools=other_tools is not None,
             )
         ),
-        "file_stem": re.sub(r"[^A-Za-z0-9]+", "-", summary["cohort"]["name"]).strip("-").lower()[:60] or "report",
+        "file_stem": file_stem(summary["cohort"]["name"], "report"),
         "windows": window_filters() if any(case.windows for case in gallery) else "",
         "hover_json": embedded_json(hover_lines(listed, settings)),
         "summary_json": embedded_json(summary),

@@ -291,11 +291,8 @@ def scatter_plot(
     if high - low < 0.3:
         low, high = low - 0.2, high + 0.2
     ticks = log_ticks(low, high)
-    parts = [f'<text class="label" x="0" y="12">{escape(labels[1])}</text>']
-    for tick in axis.ticks:
-        y = top + height * (1 - axis.share(tick))
-        parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - _RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_text(tick, axis.places)}</text>')
+    side = [(axis.share(tick), tick_text(tick, axis.places)) for tick in axis.ticks]
+    parts = [side_axis(side, labels[1], top, left, _WIDTH - _RIGHT - left, height)]
     for row in rows:
         shares = np.array([axis.share(value) for value in row.score.tolist()])
         ys = top + height * (1 - np.clip(shares, 0, 1))
@@ -343,6 +340,21 @@ def bottom_axis(marks: Sequence[tuple[float, str]], label: str, top: float, left
     return "".join(parts)
 
 
+def side_axis(
+    marks: Sequence[tuple[float, str]], label: str, top: float, left: float, width: float, height: float
+) -> str:
+    """Return a vertical axis as level lines, from its marks (share of the height from below, text); texts must be safe.
+
+    The label stands above the plot and is escaped.
+    """
+    parts = [f'<text class="label" x="0" y="12">{escape(label)}</text>']
+    for share, text in marks:
+        y = top + height * (1 - share)
+        parts.append(f'<line class="grid" x1="{left:g}" x2="{left + width:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{left - 8:g}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    return "".join(parts)
+
+
 def _dots(row: DotRow, xs: Float[np.ndarray, " n"], ys: Float[np.ndarray, " n"], radius: float) -> str:
     """Return the dots of a group as one path; the script reads where they are from it."""
     if not len(row.index):
@@ -368,9 +380,18 @@ def _swarm(xs: Float[np.ndarray, " n"], size: float) -> Float[np.ndarray, " n"]:
     return offsets
 
 
+def shortened(text: str, most: int = 40) -> str:
+    """Return a text of at most so many characters, with an ellipsis where it was cut.
+
+    Example:
+        >>> shortened("a long name", 7)
+        'a long…'
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def _short(name: str) -> str:
-    text = name if len(name) <= _CUT else name[: _CUT - 1] + "…"
-    return str(escape(text))
+    return str(escape(shortened(name, _CUT)))
 
 
 def figure(kind: str, height: float, title: str, description: str, body: str) -> Markup:

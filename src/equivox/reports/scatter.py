@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from equivox.reports.plots import Axis, bottom_axis, figure, marker, nice_axis, style_class, tick_text
+from equivox.reports.plots import Axis, bottom_axis, figure, marker, nice_axis, side_axis, style_class, tick_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +49,8 @@ def scatter(
     xs, ys = (np.concatenate([getattr(one, name) for one in groups]) for name in ("x", "y"))
     across, up = nice_axis(float(xs.min()), float(xs.max()), ticks=6), nice_axis(float(ys.min()), float(ys.max()))
     left, top, width = 64.0, 22.0, 464.0
-    parts = [f'<text class="label" x="0" y="12">{escape(labels[1])}</text>']
-    for tick in up.ticks:
-        y = top + height * (1 - up.share(tick))
-        parts.append(f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_text(tick, up.places)}</text>')
+    side = [(up.share(tick), tick_text(tick, up.places)) for tick in up.ticks]
+    parts = [side_axis(side, labels[1], top, left, width, height)]
 
     def place(x: float, y: float) -> str:
         return f"{left + width * across.share(x):.1f} {top + height * (1 - up.share(y)):.1f}"

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from equivox.metrics.fairness.verdict import ANSWERS, RULE, verdict
-from equivox.metrics.statistics.permutation import Contrast, Untested
+from equivox.metrics.statistics.contrast_design import Untested
+from equivox.metrics.statistics.permutation import Contrast
 
 
 def contrast(group: str, difference: float, half: float, p: float, gap: float, patients: int = 40) -> Contrast:

@@ -1,7 +1,7 @@
 import pytest
 
 from equivox.errors import InputError
-from equivox.metrics.masks.overlap import dice, iou
+from equivox.metrics.masks.overlap import dice, iou, precision, sensitivity
 
 
 def test_dice_and_iou_by_hand() -> None:
@@ -18,11 +18,19 @@ def test_masks_that_share_nothing_score_zero_and_equal_masks_one(score) -> None:
     assert score(7, 7, 7) == 1.0
 
 
-@pytest.mark.parametrize("score", [dice, iou])
+@pytest.mark.parametrize("score", [dice, iou, sensitivity, precision])
 @pytest.mark.parametrize("counts", [(0, 0, 0), (3, 2, 3), (3, 2, -1)])
 def test_counts_that_cannot_be_are_refused(score, counts: tuple[int, int, int]) -> None:
     with pytest.raises(InputError, match="check the counts"):
         score(*counts)
+
+
+def test_sensitivity_and_precision_need_the_mask_that_they_are_shares_of() -> None:
+    assert (sensitivity(4, 0, 0), precision(0, 4, 0)) == (0.0, 0.0)
+    with pytest.raises(InputError, match="a voxel in the reference, got none"):
+        sensitivity(0, 4, 0)
+    with pytest.raises(InputError, match="a voxel in the prediction, got none"):
+        precision(4, 0, 0)
 
 
 def test_dice_and_iou_of_the_same_masks_agree() -> None:

@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from equivox.errors import InputError
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
+from equivox.metrics.statistics.finite import require_finite
 
 PER_PARAMETER: Final = 5
 """Patients that each parameter of the regression needs."""
@@ -189,9 +190,7 @@ def _ols_hc3(
 
 
 def _check(values: Float[np.ndarray, " patients"], covariates: Mapping[str, np.ndarray | Sequence[str | None]]) -> None:
-    if not np.isfinite(values).all():
-        msg = "values: expected one finite number a patient, got a missing one; leave that patient out and count it"
-        raise InputError(msg)
+    require_finite(values)
     for name, one in covariates.items():
         if len(one) != len(values):
             msg = f"covariate {name}: expected {len(values)} values, one a patient, got {len(one)}; align the table"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from equivox.errors import InputError
+from equivox.metrics.statistics.finite import require_finite
+from equivox.metrics.statistics.patient_means import bounded_mean
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,7 @@ def shrink_groups(values: Float[np.ndarray, " patients"], groups: Sequence[str |
         >>> [round(one.estimate, 3) for one in found.groups]
         [0.765, 0.593, 0.284]
     """
-    if not np.isfinite(values).all():
-        msg = "values: expected one finite number a patient, got a missing one; leave that patient out and count it"
-        raise InputError(msg)
+    require_finite(values)
     names = sorted({group for group in groups if group is not None})
     samples = [
         np.array([value for value, group in zip(values.tolist(), groups, strict=True) if group == name])
@@ -97,8 +96,7 @@ def shrink_groups(values: Float[np.ndarray, " patients"], groups: Sequence[str |
     total = sizes.sum()
     if len(names) < 2 or total == len(names):
         return None
-    # The mean of equal values may differ from them in its last digit, which would pass for variation.
-    means = np.array([np.clip(sample.mean(), sample.min(), sample.max()) for sample in samples])
+    means = np.array([bounded_mean(sample) for sample in samples])
     within = float(sum(((sample - mean) ** 2).sum() for sample, mean in zip(samples, means, strict=True)))
     within /= total - len(names)
     overall = float(sizes @ means / total)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
-from equivox.metrics.statistics.permutation import Contrast, Untested
+from equivox.metrics.statistics.contrast_design import Untested
+from equivox.metrics.statistics.permutation import Contrast
 
 Answer = Literal["difference", "ruled_out", "no_evidence", "cannot_say"]
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from equivox.metrics.lesions.panoptic import PanopticQuality
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, Interval, mean_interval
+from equivox.metrics.statistics.patient_means import bounded_mean
 from equivox.metrics.statistics.ratio import ratio_interval
 
 SizeMeasure = Literal["short_axis", "volume"]
@@ -335,8 +336,7 @@ def _mean(values: Float[np.ndarray, " n"], bounds: tuple[float, float], settings
         minimum=settings.minimum,
         bounds=bounds,
     )
-    # The mean of equal values may differ from them in its last digit, and would then lie outside its interval.
-    return _estimate(float(np.clip(values.mean(), values.min(), values.max())), interval)
+    return _estimate(bounded_mean(values), interval)
 
 
 def _estimate(value: float, interval: Interval | None) -> Estimate:

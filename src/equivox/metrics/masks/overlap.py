@@ -13,8 +13,8 @@ def dice(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> flo
         >>> dice(4, 2, 2)
         0.6666666666666666
     """
-    _check_counts(reference_voxels, prediction_voxels, both_voxels)
-    return 2 * both_voxels / (reference_voxels + prediction_voxels)
+    counts = reference_voxels, prediction_voxels, both_voxels
+    return _fraction(counts, 2 * both_voxels, reference_voxels + prediction_voxels)
 
 
 def iou(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> float:
@@ -27,8 +27,8 @@ def iou(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> floa
         >>> iou(4, 2, 2)
         0.5
     """
-    _check_counts(reference_voxels, prediction_voxels, both_voxels)
-    return both_voxels / (reference_voxels + prediction_voxels - both_voxels)
+    counts = reference_voxels, prediction_voxels, both_voxels
+    return _fraction(counts, both_voxels, reference_voxels + prediction_voxels - both_voxels)
 
 
 def sensitivity(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> float:
@@ -41,8 +41,8 @@ def sensitivity(reference_voxels: int, prediction_voxels: int, both_voxels: int)
         >>> sensitivity(4, 2, 1)
         0.25
     """
-    _check_counts(reference_voxels, prediction_voxels, both_voxels)
-    return _share(both_voxels, reference_voxels, "reference")
+    counts = reference_voxels, prediction_voxels, both_voxels
+    return _fraction(counts, both_voxels, reference_voxels, "reference")
 
 
 def precision(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> float:
@@ -55,21 +55,20 @@ def precision(reference_voxels: int, prediction_voxels: int, both_voxels: int) -
         >>> precision(4, 2, 1)
         0.5
     """
-    _check_counts(reference_voxels, prediction_voxels, both_voxels)
-    return _share(both_voxels, prediction_voxels, "prediction")
+    counts = reference_voxels, prediction_voxels, both_voxels
+    return _fraction(counts, both_voxels, prediction_voxels, "prediction")
 
 
-def _share(both_voxels: int, voxels: int, what: str) -> float:
-    if voxels == 0:
-        msg = f"overlap: expected a voxel in the {what}, got none; an empty policy decides what such a case scores"
-        raise InputError(msg)
-    return both_voxels / voxels
-
-
-def _check_counts(reference_voxels: int, prediction_voxels: int, both_voxels: int) -> None:
-    if not 0 <= both_voxels <= min(reference_voxels, prediction_voxels) or reference_voxels + prediction_voxels == 0:
+def _fraction(counts: tuple[int, int, int], part: int, whole: int, of: str = "two masks") -> float:
+    """Return part over whole, if two masks can have such counts and the whole is not empty."""
+    reference, prediction, both = counts
+    if not 0 <= both <= min(reference, prediction) or reference + prediction == 0:
         msg = (
             "overlap: expected a voxel in either mask and no more shared voxels than each has, "
-            f"got reference {reference_voxels}, prediction {prediction_voxels}, shared {both_voxels}; check the counts"
+            f"got reference {reference}, prediction {prediction}, shared {both}; check the counts"
         )
         raise InputError(msg)
+    if whole == 0:
+        msg = f"overlap: expected a voxel in the {of}, got none; an empty policy decides what such a case scores"
+        raise InputError(msg)
+    return part / whole

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from equivox.errors import InputError
 from equivox.metrics.statistics.bca import bca_ends, jackknife_acceleration
+from equivox.metrics.statistics.finite import require_finite
 
 MeanMethod = Literal["bootstrap_t", "bca", "percentile"]
 
@@ -96,8 +97,7 @@ def mean_interval(
     parts = [ordered] if strata is None else _strata(values, strata)
     shares = [len(part) / n for part in parts]
     ends = _intervals([part[None, :] for part in parts], shares, method, draws, seed, confidence)
-    low, high = ends[0].clip(*bounds)
-    return Interval(float(low), float(high))
+    return _interval(ends[0], bounds)
 
 
 def mean_intervals(
@@ -161,8 +161,8 @@ def difference_interval(
     parts = [_sorted(first), _sorted(second)]
     if min(len(part) for part in parts) < max(minimum, 2):
         return None
-    low, high = _intervals([part[None, :] for part in parts], [1.0, -1.0], method, draws, seed, confidence)[0]
-    return Interval(*(float(end) for end in np.clip([low, high], *bounds)))
+    ends = _intervals([part[None, :] for part in parts], [1.0, -1.0], method, draws, seed, confidence)
+    return _interval(ends[0], bounds)
 
 
 def quantile_interval(
@@ -194,8 +194,7 @@ def quantile_interval(
     ordered = _sorted(values)
     if len(ordered) < minimum or len(ordered) < 2:
         return None
-    low, high = quantile_intervals(ordered[None, :], quantile, draws=draws, seed=seed, confidence=confidence)[0]
-    return Interval(float(low), float(high))
+    return _interval(quantile_intervals(ordered[None, :], quantile, draws=draws, seed=seed, confidence=confidence)[0])
 
 
 def quantile_intervals(
@@ -262,10 +261,13 @@ def share_interval(
     return Interval(max(0.0, float(middle - half)), min(1.0, float(middle + half)))
 
 
+def _interval(ends: Float[np.ndarray, "2"], bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
+    low, high = ends.clip(*bounds).tolist()
+    return Interval(low, high)
+
+
 def _sorted(values: Float[np.ndarray, "*samples patients"]) -> Float[np.ndarray, "*samples patients"]:
-    if not np.isfinite(values).all():
-        msg = "values: expected one finite number a patient, got a missing one; leave that patient out and count it"
-        raise InputError(msg)
+    require_finite(values)
     return np.sort(values.astype(np.float64), axis=-1)
 
 
@@ -300,12 +302,9 @@ def _intervals(
     confidence: float,
 ) -> Float[np.ndarray, "samples 2"]:
     """Return the ends of the interval of ``sum_k weights_k * mean_k``, the parts being resampled each in itself."""
-    samples = len(parts[0])
     observed = sum(weight * part.mean(axis=1) for part, weight in zip(parts, weights, strict=True))
-    ends = []
-    for start in range(0, samples, rows := max(1, _CHUNK // draws)):
-        chunk = [part[start : start + rows] for part in parts]
-        ends.append(_shifts(chunk, weights, method, draws, seed, confidence))
+    chunks = zip(*(_row_chunks(part, draws) for part in parts), strict=True)
+    ends = [_shifts(chunk, weights, method, draws, seed, confidence) for chunk in chunks]
     low, high = np.concatenate(ends).T
     return np.stack([observed + low, observed + high], axis=1)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 
 def patient_values(rows: "pd.DataFrame", score: str) -> "pd.Series[float]":
@@ -29,6 +30,20 @@ def patient_values(rows: "pd.DataFrame", score: str) -> "pd.Series[float]":
     cases = case_values(rows, score).reset_index()
     values: pd.Series[float] = cases.groupby("patient_id", sort=True)[score].mean()
     return values
+
+
+def bounded_mean(values: Float[np.ndarray, " patients"]) -> float:
+    """Return the mean of one value or more; it never lies outside them.
+
+    The mean of equal values may differ from them in its last digit, and would then lie outside its own interval, or
+    pass for variation.
+
+    Example:
+        >>> values = np.full(3, 0.1)
+        >>> bounded_mean(values) == 0.1, float(values.mean()) == 0.1
+        (True, False)
+    """
+    return float(np.clip(values.mean(), values.min(), values.max()))
 
 
 def case_values(rows: "pd.DataFrame", score: str) -> "pd.Series[float]":

@@ -1,39 +1,36 @@
 """Each group against the rest: one family of contrasts, tested by permuting patients, within sites where wanted."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float
 
-from equivox.errors import InputError
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS
+from equivox.metrics.statistics.contrast_design import (
+    Blocks,
+    Design,
+    Untested,
+    check_patients,
+    family_design,
+    one_contrast,
+    studentised,
+)
+from equivox.metrics.statistics.detectable_gap import detectable_gaps
+from equivox.metrics.statistics.permuted_maximum import (
+    critical_quantile,
+    largest_of_samples,
+    largest_under_permutation,
+    permuted,
+)
 
 PERMUTATIONS = 9999
 
 SHARED = 50
 """Simulated samples that are resampled alike: all of them alike would share the chance error of one set of draws."""
-
-_CHUNK = 2_000_000
-"""Permuted values held in memory at a time: 16 MB."""
-
-_GAP_DRAWS = 4000
-"""Simulated samples behind a detectable gap: their 80th percentile then varies by about 1 % of itself."""
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The blocks that patients are permuted within, such as the sites.
-
-    Attributes:
-        attribute: What the blocks are, such as ``site``.
-        groups: One block a patient; those of unknown block (None) are a block of their own.
-    """
-
-    attribute: str
-    groups: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -68,27 +65,6 @@ class Contrast:
     detectable_gap: float
     raw_difference: float | None = None
     within: str | None = None
-
-
-@dataclass(frozen=True)
-class Untested:
-    """A group that is large enough but too much alone in its blocks to be compared within them.
-
-    Attributes:
-        attribute: The attribute.
-        group: The group.
-        patients: Patients of the group.
-        compared: Those of them whose block also has patients of the rest.
-        rest_compared: Patients of the rest whose block also has patients of the group.
-        within: What the blocks are.
-    """
-
-    attribute: str
-    group: str
-    patients: int
-    compared: int
-    rest_compared: int
-    within: str
 
 
 @dataclass(frozen=True)
@@ -184,51 +160,22 @@ def contrast_family(
         MacKinnon and White, "Some heteroskedasticity-consistent covariance matrix estimators with improved finite
         sample properties", Journal of Econometrics 1985 (HC2).
     """
-    _check(values, attributes, blocks)
-    design, untested = _design(attributes, blocks, minimum)
+    check_patients(values, attributes, blocks)
+    design, untested = family_design(attributes, blocks, minimum)
     if not design.keys:
-        return ContrastFamily((), _normal_critical(1, confidence), draws, confidence, power, untested)
+        normal = NormalDist().inv_cdf(1 - (1 - confidence) / 2)
+        return ContrastFamily((), normal, draws, confidence, power, untested)
     # Only patients that take part in a contrast are permuted.
     known = design.known
     sample, design = values[known].astype(np.float64), design.of(known)
-    difference, error = design.welch(sample[None, :])
-    observed = _studentised(difference, error)[0]
-    largest = _largest_under_permutation(sample, design, draws, seed)
-    critical = _critical_value(largest, confidence)
-    adjusted = {name: _select(groups, known) for name, groups in attributes.items()}
+    largest = largest_under_permutation(sample, design, draws, seed)
+    critical = critical_quantile(largest, confidence)
+    adjusted = {name: list(compress(groups, known)) for name, groups in attributes.items()}
     if blocks is not None:
-        adjusted["blocks"] = _select(blocks.groups, known)
-    residuals = additive_residuals(sample, adjusted)
-    null_critical = _critical_value(_largest_under_permutation(residuals, design, draws, seed), confidence)
-    contrasts: list[Contrast] = []
-    gaps: dict[frozenset[bytes], float] = {}
-    for index, (attribute, group) in enumerate(design.keys):
-        d, se = float(difference[0, index]), float(error[0, index])
-        half = critical * se if se > 0 else 0.0
-        at_least = int((largest >= observed[index] * (1 - 1e-9)).sum())
-        one = design.contrast(index)
-        # Two groups, each of which is the other's rest, have one gap.
-        sides = frozenset((one.members.tobytes(), one.rests.tobytes()))
-        if sides not in gaps:
-            gaps[sides] = _detectable_gap(sample[one.known], one.of(one.known), null_critical, power, seed)
-        within = blocks.attribute if blocks is not None and attribute != blocks.attribute else None
-        members, rests = design.members[:, index], design.rests[:, index]
-        contrasts.append(
-            Contrast(
-                attribute,
-                group,
-                int(one.members.sum()),
-                int(one.rests.sum()),
-                d,
-                max(d - half, bounds[0]),
-                min(d + half, bounds[1]),
-                (1 + at_least) / (1 + draws),
-                min(gaps[sides], bounds[1]),
-                d if within is None else float(sample[members].mean() - sample[rests].mean()),
-                within,
-            )
-        )
-    return ContrastFamily(tuple(contrasts), critical, draws, confidence, power, untested)
+        adjusted["blocks"] = list(compress(blocks.groups, known))
+    gaps = detectable_gaps(sample, design, adjusted, draws=draws, seed=seed, confidence=confidence, power=power)
+    contrasts = _contrasts(sample, design, largest, critical, gaps, blocks, bounds)
+    return ContrastFamily(contrasts, critical, draws, confidence, power, untested)
 
 
 def larger_mean_p(
@@ -260,15 +207,14 @@ def larger_mean_p(
         (0.005, 1.0)
     """
     groups = ["in" if member else "out" for member in inside]
-    _check(values, {"group": groups}, None)
+    check_patients(values, {"group": groups}, None)
     if min(int(inside.sum()), int((~inside).sum())) < max(minimum, 2):
         return None
-    design, _ = _design({"group": groups}, None, minimum)
-    one = design.contrast(design.keys.index(("group", "in")))
+    one = one_contrast(groups, "in")
 
     def signed(rows: Float[np.ndarray, "draws patients"]) -> Float[np.ndarray, " draws"]:
         difference, error = one.welch(rows)
-        statistic: np.ndarray = (np.sign(difference) * _studentised(difference, error))[:, 0]
+        statistic: np.ndarray = (np.sign(difference) * studentised(difference, error))[:, 0]
         return statistic
 
     sample = values.astype(np.float64)
@@ -277,64 +223,6 @@ def larger_mean_p(
     threshold = observed - 1e-9 * abs(observed) if math.isfinite(observed) else observed
     at_least = sum(int((signed(rows) >= threshold).sum()) for rows in permuted(sample, draws, seed))
     return (1 + at_least) / (1 + draws)
-
-
-def patients_needed(
-    values: Float[np.ndarray, " patients"],
-    groups: Sequence[str | None],
-    group: str,
-    *,
-    target_gap: float,
-    critical_value: float,
-    blocks: Blocks | None = None,
-    power: float = 0.8,
-    minimum: int = MINIMUM_PATIENTS,
-) -> int | None:
-    """Return how many patients a group needs for a gap of `target_gap` to be detectable, the rest growing alike.
-
-    By the normal approximation ``gap = (q + z_power) * sqrt(s_g^2 / n_g + s_rest^2 / n_rest)`` with the spread of each
-    side around its own mean. A group of fewer than `minimum` patients borrows the spread of all patients around
-    their groups' means, as its own is hardly known. Within blocks the standard error is that of the contrast within
-    blocks, and all blocks grow alike.
-
-    Args:
-        values: One value a patient.
-        groups: One group a patient, None where it is not known.
-        group: The group in question.
-        target_gap: The difference to be found.
-        critical_value: Of the family, see `ContrastFamily`.
-        blocks: As in `contrast_family`, for a contrast that is tested within them.
-        power: The probability of finding it.
-        minimum: The answer is never below this.
-
-    Returns:
-        The number, or None where fewer than `minimum` patients (beyond one for each further group) show how widely
-        scores vary: a number that rests on the spread of two or three patients would be a guess. Also None where no
-        block has patients on both sides.
-    """
-    z = critical_value + NormalDist().inv_cdf(power)
-    if blocks is not None:
-        per_patient = _within_per_patient(values, groups, group, blocks, minimum)
-        return None if per_patient is None else max(minimum, math.ceil(per_patient * (z / target_gap) ** 2 - 1e-9))
-    labels = np.array([label is not None for label in groups])
-    inside = np.array([label == group for label in groups])
-    names = {label for label in groups if label is not None}
-    centred = values.astype(np.float64).copy()
-    for name in names:
-        here = np.array([label == name for label in groups])
-        centred[here] -= centred[here].mean()
-    rest = labels & ~inside
-    n_group, n_rest = int(inside.sum()), int(rest.sum())
-    degrees = int(labels.sum()) - len(names)
-    if degrees < minimum - 1:
-        return None
-    pooled = float((centred[labels] ** 2).sum()) / degrees
-    own = float(values[inside].var(ddof=1)) if n_group >= max(minimum, 2) else pooled
-    others = float(values[rest].var(ddof=1)) if n_rest >= max(minimum, 2) else pooled
-    ratio = n_rest / n_group
-    # n_group * error^2 does not change while both sides grow in the same ratio.
-    per_patient = own + (others / ratio if ratio else others)
-    return max(minimum, math.ceil(per_patient * (z / target_gap) ** 2 - 1e-9))
 
 
 def smallest_ps(
@@ -362,8 +250,8 @@ def smallest_ps(
     Raises:
         InputError: If a value is missing, or an attribute or the blocks have another number of patients.
     """
-    _check(samples[0], attributes, blocks)
-    design, _ = _design(attributes, blocks, minimum)
+    check_patients(samples[0], attributes, blocks)
+    design, _ = family_design(attributes, blocks, minimum)
     if not design.keys:
         return None
     known = design.known
@@ -372,365 +260,45 @@ def smallest_ps(
     found = []
     for start in range(0, len(samples), SHARED):
         some = samples[start : start + SHARED, known].astype(np.float64)
-        observed = _studentised(*design.welch(some)).max(axis=1, keepdims=True)
-        largest = _largest_of_samples(some, design, draws, int(rng.integers(2**31)))
+        observed = studentised(*design.welch(some)).max(axis=1, keepdims=True)
+        largest = largest_of_samples(some, design, draws, int(rng.integers(2**31)))
         found.append((1 + (largest >= observed * (1 - 1e-9)).sum(axis=1)) / (1 + draws))
     return np.concatenate(found)
 
 
-def additive_residuals(
-    values: Float[np.ndarray, " patients"], attributes: Mapping[str, Sequence[str | None]]
-) -> Float[np.ndarray, " patients"]:
-    """Return what is left of the values when the mean of every group of every attribute is fitted and taken away."""
-    columns = [np.ones(len(values))]
-    for groups in attributes.values():
-        columns += [np.array([float(label == name) for label in groups]) for name in dict.fromkeys(groups)]
-    design = np.stack(columns, axis=1)
-    solution = np.linalg.lstsq(design, values, rcond=None)[0]
-    residuals: np.ndarray = values - design @ solution
-    return residuals
-
-
-def permuted(
-    values: Shaped[np.ndarray, " patients"],
-    draws: int,
-    seed: int,
-    blocks: Int[np.ndarray, " patients"] | None = None,
-) -> Iterator[Shaped[np.ndarray, "rows patients"]]:
-    """Yield the values in random order, many orders at a time and `draws` of them in all.
-
-    Args:
-        values: One value a patient.
-        draws: Orders.
-        seed: Of the orders.
-        blocks: One number a patient: values stay among the patients of one number.
-    """
-    rng = np.random.default_rng(seed)
-    rows = max(1, _CHUNK // max(1, len(values)))
-    places = [] if blocks is None else [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
-    for start in range(0, draws, rows):
-        tiled = np.tile(values, (min(rows, draws - start), 1))
-        if len(places) < 2:
-            yield rng.permuted(tiled, axis=1)
-            continue
-        for place in places:
-            tiled[:, place] = rng.permuted(tiled[:, place], axis=1)
-        yield tiled
-
-
-@dataclass(frozen=True)
-class _Design:
-    """The contrasts of a family as arrays.
-
-    Attributes:
-        keys: Attribute and group of each contrast.
-        members: Which patients are in the group.
-        rests: Which are in the rest.
-        blocks: One number a patient.
-        free: Which contrasts are not within blocks.
-    """
-
-    keys: list[tuple[str, str]]
-    members: Bool[np.ndarray, "patients contrasts"]
-    rests: Bool[np.ndarray, "patients contrasts"]
-    blocks: Int[np.ndarray, " patients"]
-    free: Bool[np.ndarray, " contrasts"]
-
-    @property
-    def known(self) -> Bool[np.ndarray, " patients"]:
-        """Which patients take part in a contrast."""
-        result: np.ndarray = (self.members | self.rests).any(axis=1)
-        return result
-
-    def of(self, patients: Bool[np.ndarray, " patients"] | Int[np.ndarray, " chosen"]) -> "_Design":
-        """Return the contrasts among these patients, in their order."""
-        return _Design(self.keys, self.members[patients], self.rests[patients], self.blocks[patients], self.free)
-
-    def contrast(self, index: int) -> "_Design":
-        """Return one contrast and the patients that count in it: those in blocks with patients on both sides."""
-        one = _Design(
-            [self.keys[index]],
-            self.members[:, [index]],
-            self.rests[:, [index]],
-            np.zeros_like(self.blocks) if self.free[index] else self.blocks,
-            self.free[[index]],
+def _contrasts(
+    sample: Float[np.ndarray, " patients"],
+    design: Design,
+    largest: Float[np.ndarray, " draws"],
+    critical: float,
+    gaps: Sequence[float],
+    blocks: Blocks | None,
+    bounds: tuple[float, float],
+) -> tuple[Contrast, ...]:
+    """Return each contrast with its interval and p-value, by the largest statistics of the family."""
+    difference, error = design.welch(sample[None, :])
+    observed = studentised(difference, error)[0]
+    contrasts = []
+    for index, (attribute, group) in enumerate(design.keys):
+        d, se = float(difference[0, index]), float(error[0, index])
+        half = critical * se if se > 0 else 0.0
+        at_least = int((largest >= observed[index] * (1 - 1e-9)).sum())
+        one = design.contrast(index)
+        within = None if blocks is None or design.free[index] else blocks.attribute
+        members, rests = design.members[:, index], design.rests[:, index]
+        contrasts.append(
+            Contrast(
+                attribute,
+                group,
+                int(one.members.sum()),
+                int(one.rests.sum()),
+                d,
+                max(d - half, bounds[0]),
+                min(d + half, bounds[1]),
+                (1 + at_least) / (1 + len(largest)),
+                min(gaps[index], bounds[1]),
+                d if within is None else float(sample[members].mean() - sample[rests].mean()),
+                within,
+            )
         )
-        shared = _shared(one.members[:, 0], one.rests[:, 0], one.blocks)[:, None]
-        return replace(one, members=one.members & shared, rests=one.rests & shared)
-
-    def welch(
-        self, samples: Float[np.ndarray, "draws patients"]
-    ) -> tuple[Float[np.ndarray, "draws contrasts"], Float[np.ndarray, "draws contrasts"]]:
-        """Return the differences, within blocks where they are so tested, and their standard errors."""
-        difference = np.empty((len(samples), len(self.keys)))
-        error = np.empty_like(difference)
-        for free in (True, False):
-            chosen = self.free == free
-            if chosen.any():
-                blocks = np.zeros_like(self.blocks) if free else self.blocks
-                found = _within_blocks(samples, self.members[:, chosen], self.rests[:, chosen], blocks)
-                difference[:, chosen], error[:, chosen] = found
-        return difference, error
-
-
-def _check(
-    values: Float[np.ndarray, " patients"], attributes: Mapping[str, Sequence[str | None]], blocks: Blocks | None
-) -> None:
-    if not np.isfinite(values).all():
-        msg = "values: expected one finite number a patient, got a missing one; leave that patient out and count it"
-        raise InputError(msg)
-    given = {f"attribute {name}": groups for name, groups in attributes.items()}
-    if blocks is not None:
-        given[f"blocks of {blocks.attribute}"] = blocks.groups
-    for name, groups in given.items():
-        if len(groups) != len(values):
-            msg = f"{name}: expected {len(values)} groups, one a patient, got {len(groups)}; align the table"
-            raise InputError(msg)
-
-
-def _design(
-    attributes: Mapping[str, Sequence[str | None]], blocks: Blocks | None, minimum: int
-) -> tuple[_Design, tuple[Untested, ...]]:
-    """Return the contrasts that are tested, and the groups that blocks leave too few patients of."""
-    patients = len(next(iter(attributes.values()), ()))
-    codes = np.zeros(patients, dtype=np.int64) if blocks is None else _codes(blocks.groups)
-    keys: list[tuple[str, str]] = []
-    members, rests, free, untested = [], [], [], []
-    for name, groups in attributes.items():
-        known = np.array([group is not None for group in groups], dtype=bool)
-        for group in sorted({label for label in groups if label is not None}):
-            inside = np.array([label == group for label in groups])
-            rest = known & ~inside
-            if inside.sum() < minimum or rest.sum() < minimum:
-                continue
-            within = blocks is not None and name != blocks.attribute
-            if blocks is not None and within:
-                shared = _shared(inside, rest, codes)
-                compared, rest_compared = int((inside & shared).sum()), int((rest & shared).sum())
-                if min(compared, rest_compared) < minimum:
-                    n = int(inside.sum())
-                    untested.append(Untested(name, group, n, compared, rest_compared, blocks.attribute))
-                    continue
-            keys.append((name, group))
-            members.append(inside)
-            rests.append(rest)
-            free.append(not within)
-    sides = [np.stack(side, axis=1) if side else np.zeros((patients, 0), dtype=bool) for side in (members, rests)]
-    return _Design(keys, sides[0], sides[1], codes, np.array(free, dtype=bool)), tuple(untested)
-
-
-def _codes(groups: Sequence[str | None]) -> Int[np.ndarray, " patients"]:
-    numbers = {name: number for number, name in enumerate(sorted({name for name in groups if name is not None}), 1)}
-    return np.array([0 if name is None else numbers[name] for name in groups], dtype=np.int64)
-
-
-def _shared(
-    members: Bool[np.ndarray, " patients"], rests: Bool[np.ndarray, " patients"], blocks: Int[np.ndarray, " patients"]
-) -> Bool[np.ndarray, " patients"]:
-    """Return which patients are in a block with patients on both sides."""
-    result: np.ndarray = np.isin(blocks, np.intersect1d(blocks[members], blocks[rests]))
-    return result
-
-
-def _within_blocks(
-    samples: Float[np.ndarray, "draws patients"],
-    members: Bool[np.ndarray, "patients contrasts"],
-    rests: Bool[np.ndarray, "patients contrasts"],
-    blocks: Int[np.ndarray, " patients"],
-) -> tuple[Float[np.ndarray, "draws contrasts"], Float[np.ndarray, "draws contrasts"]]:
-    """Return the differences within blocks and their HC2 standard errors; for one block, those of Welch.
-
-    A patient's residual is that of the regression on group and blocks: its distance from the mean of the own side of
-    the block, and how far the block's difference lies from that of all blocks.
-    """
-    names = np.unique(blocks)
-    # A slice for a single block, as masks copy what they take.
-    places = [slice(None)] if len(names) == 1 else [blocks == block for block in names]
-    # Centring first keeps the sums of squares from cancelling; a shift of a whole block changes nothing.
-    centred = samples.astype(np.float64)
-    for place in places:
-        centred[:, place] -= samples[:, place].mean(axis=1, keepdims=True)
-    squares = centred * centred
-    total = squares.sum(axis=1)[:, None, None]
-    counts = [np.stack([side[place].sum(axis=0) for place in places]).astype(float) for side in (members, rests)]
-    n_group, n_rest = counts
-    n_block = n_group + n_rest
-    weights = np.divide(n_group * n_rest, n_block, out=np.zeros_like(n_group), where=n_block > 0)
-    whole = weights.sum(axis=0)
-    apart, spreads = [], []
-    for side, n in zip((members, rests), counts, strict=True):
-        used = np.maximum(n, 1.0)
-        cells = [side[place].astype(np.float64) for place in places]
-        mean = np.stack([centred[:, place] @ cell for place, cell in zip(places, cells, strict=True)], axis=1) / used
-        square = np.stack([squares[:, place] @ cell for place, cell in zip(places, cells, strict=True)], axis=1)
-        apart.append(mean)
-        spreads.append(np.maximum(square - n * mean * mean, 0.0))
-    by_block = apart[0] - apart[1]
-    difference = (weights * by_block).sum(axis=1) / whole
-    variance = np.zeros_like(difference)
-    for n, other, spread in zip(counts, counts[::-1], spreads, strict=True):
-        # What a patient's side lies from the block's mean, per unit of difference.
-        reach = np.divide(other, n_block, out=np.zeros_like(other), where=n_block > 0)
-        leverage = np.divide(1.0, n_block, out=np.zeros_like(n_block), where=n_block > 0) + reach**2 / whole
-        residual = spread + n * (reach * (by_block - difference[:, None])) ** 2
-        # What rounding leaves of a spread of exactly zero.
-        residual[residual <= 1e-13 * total] = 0.0
-        free = np.where(weights > 0, 1 - leverage, 1.0)
-        variance += ((weights > 0) * (reach / whole) ** 2 * residual / free).sum(axis=1)
-    return difference, np.sqrt(variance)
-
-
-def _studentised(
-    difference: Float[np.ndarray, "draws contrasts"], error: Float[np.ndarray, "draws contrasts"]
-) -> Float[np.ndarray, "draws contrasts"]:
-    """Return |T|; two constant sides give 0 where they are equal and infinity where they differ."""
-    size = np.abs(difference)
-    result = np.where(size > 1e-12, np.inf, 0.0)
-    np.divide(size, error, out=result, where=error > 0)
-    return result
-
-
-def _largest_under_permutation(
-    values: Float[np.ndarray, " patients"], design: _Design, draws: int, seed: int
-) -> Float[np.ndarray, " draws"]:
-    """Return the family's largest statistic in each draw: contrasts within blocks and free ones, each permuted so."""
-    largest = np.zeros(draws)
-    for number, free in enumerate((True, False)):
-        chosen = design.free == free
-        if not chosen.any():
-            continue
-        blocks = np.zeros_like(design.blocks) if free else design.blocks
-        members, rests = design.members[:, chosen], design.rests[:, chosen]
-        own_seed = seed if chosen.all() else int(np.random.default_rng([seed, number]).integers(2**31))
-        at = 0
-        for rows in permuted(values, draws, own_seed, blocks):
-            here = slice(at, at + len(rows))
-            at += len(rows)
-            found = _studentised(*_within_blocks(rows, members, rests, blocks)).max(axis=1)
-            largest[here] = np.maximum(largest[here], found)
-    return largest
-
-
-def _largest_of_samples(
-    samples: Float[np.ndarray, "samples patients"], design: _Design, draws: int, seed: int
-) -> Float[np.ndarray, "samples draws"]:
-    """Return what `_largest_under_permutation` returns for each sample, with the same permutations for all of them.
-
-    To permute the groups is to permute the values; the groups of a draw are then made once for all samples.
-    """
-    largest = np.zeros((len(samples), draws))
-    places = np.arange(samples.shape[1])
-    for number, free in enumerate((True, False)):
-        chosen = design.free == free
-        if not chosen.any():
-            continue
-        blocks = np.zeros_like(design.blocks) if free else design.blocks
-        at = 0
-        for orders in permuted(places, draws, int(np.random.default_rng([seed, number]).integers(2**31)), blocks):
-            here = slice(at, at + len(orders))
-            at += len(orders)
-            # One column a draw and contrast.
-            columns = [np.moveaxis(side[:, chosen][orders], 1, 0) for side in (design.members, design.rests)]
-            members, rests = (side.reshape(len(places), -1) for side in columns)
-            found = _studentised(*_within_blocks(samples, members, rests, blocks))
-            found = found.reshape(len(samples), len(orders), -1).max(axis=2)
-            largest[:, here] = np.maximum(largest[:, here], found)
-    return largest
-
-
-def _critical_value(largest: Float[np.ndarray, " draws"], confidence: float) -> float:
-    # |T| > q leaves at most rank - 1 permutations that are as large, so p <= rank / (1 + B) < level.
-    draws = len(largest)
-    rank = math.ceil((1 - confidence) * (1 + draws) - 1e-9) - 1
-    if rank < 1:
-        return math.inf
-    return float(np.sort(largest)[draws - rank])
-
-
-def _normal_critical(contrasts: int, confidence: float) -> float:
-    return NormalDist().inv_cdf(1 - (1 - confidence) / (2 * contrasts))
-
-
-def _detectable_gap(
-    sample: Float[np.ndarray, " patients"], design: _Design, critical: float, power: float, seed: int
-) -> float:
-    """Return the shift that the test of one contrast finds with the given power.
-
-    A shift of -s is found when ``shift of means - s < -q se``, that is when s exceeds ``d + q se`` of the simulated
-    sample; so the gap is a quantile of that quantity, and no search is needed.
-    """
-    residuals = _widened_residuals(sample, design)
-    rng = np.random.default_rng(seed)
-    members, rests = design.members[:, 0], design.rests[:, 0]
-    # In a fixed order, so that the gap does not depend on which side is called the group.
-    sides = sorted((members, rests), key=lambda side: (int(side.sum()), float(sample[side].sum())))
-    own = [np.sort(residuals[side]) for side in sides]
-    design = design.of(np.concatenate([np.flatnonzero(side) for side in sides]))
-    parts = []
-    rows = max(1, _CHUNK // len(sample))
-    for start in range(0, _GAP_DRAWS, rows):
-        count = min(rows, _GAP_DRAWS - start)
-        drawn = [side[rng.integers(0, len(side), (count, len(side)), dtype=np.int32)] for side in own]
-        parts.append(np.stack([moment[:, 0] for moment in design.welch(np.concatenate(drawn, axis=1))]))
-    difference, error = np.concatenate(parts, axis=1)
-    with np.errstate(invalid="ignore"):
-        reach = np.where(error > 0, critical * error, 0.0)
-    worse = np.quantile(difference + reach, power, method="inverted_cdf")
-    better = np.quantile(reach - difference, power, method="inverted_cdf")
-    return float(max(worse, better, 0.0))
-
-
-def _widened_residuals(sample: Float[np.ndarray, " patients"], design: _Design) -> Float[np.ndarray, " patients"]:
-    """Return each patient's residual from group and block, over the root of one minus its leverage.
-
-    Each side's mean is taken away, so that nothing of the observed difference is left.
-    """
-    members, rests = design.members[:, 0], design.rests[:, 0]
-    difference = float(design.welch(sample[None, :])[0][0, 0])
-    centred, reach = sample.copy(), members.astype(np.float64)
-    for block in np.unique(design.blocks):
-        here = design.blocks == block
-        centred[here] -= centred[here].mean()
-        reach[here] -= reach[here].mean()
-    sizes = np.bincount(design.blocks)[design.blocks]
-    residuals: np.ndarray = (centred - difference * reach) / np.sqrt(1 - 1 / sizes - reach**2 / (reach**2).sum())
-    for side in (members, rests):
-        residuals[side] -= residuals[side].mean()
-    return residuals
-
-
-def _within_per_patient(
-    values: Float[np.ndarray, " patients"],
-    groups: Sequence[str | None],
-    group: str,
-    blocks: Blocks,
-    minimum: int,
-) -> float | None:
-    """Return the squared standard error of a contrast within blocks, times the patients of the group."""
-    known = np.array([label is not None for label in groups])
-    inside = np.array([label == group for label in groups])
-    codes = _codes(blocks.groups)
-    whole = _Design([("", group)], inside[:, None], (known & ~inside)[:, None], codes, np.zeros(1, dtype=bool))
-    one = whole.contrast(0)
-    counted = one.known
-    if not counted.any():
-        return None
-    sample, one = values[counted].astype(np.float64), one.of(counted)
-    compared = min(int(one.members.sum()), int(one.rests.sum()))
-    if compared >= max(minimum, 2):
-        return int(inside.sum()) * float(one.welch(sample[None, :])[1][0, 0]) ** 2
-    adjusted = {"group": _select(groups, known), "block": _select(blocks.groups, known)}
-    degrees = int(known.sum()) - len(set(adjusted["group"])) - len(set(adjusted["block"])) + 1
-    if degrees < minimum - 1:
-        return None
-    variance = float((additive_residuals(values[known].astype(np.float64), adjusted) ** 2).sum()) / degrees
-    information = 0.0
-    for block in np.unique(one.blocks):
-        here = one.blocks == block
-        n_group, n_rest = int(one.members[here].sum()), int(one.rests[here].sum())
-        information += n_group * n_rest / (n_group + n_rest)
-    return int(inside.sum()) * variance / information
-
-
-def _select(groups: Sequence[str | None], keep: Bool[np.ndarray, " patients"]) -> list[str | None]:
-    return [group for group, kept in zip(groups, keep, strict=True) if kept]
+    return tuple(contrasts)

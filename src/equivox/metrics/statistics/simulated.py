@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from equivox.metrics.statistics.bootstrap import MeanMethod, mean_intervals, quantile_intervals
-from equivox.metrics.statistics.permutation import SHARED, Blocks, smallest_ps
+from equivox.metrics.statistics.contrast_design import Blocks
+from equivox.metrics.statistics.permutation import SHARED, smallest_ps
 
 SIZES: Final = (5, 10, 20, 40, 100)
 """Patients of the simulated samples."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from equivox.metrics.statistics.additive_residuals import additive_residuals
 from equivox.metrics.statistics.bootstrap import MINIMUM_PATIENTS, MeanMethod, mean_intervals
-from equivox.metrics.statistics.permutation import SHARED, Blocks, additive_residuals, smallest_ps
+from equivox.metrics.statistics.contrast_design import Blocks
+from equivox.metrics.statistics.permutation import SHARED, smallest_ps
 
 LARGEST = 500
 """With more patients than this nothing is simulated: it would take long, and theory holds."""

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from equivox.errors import InputError
-from equivox.metrics.fairness.groups import Grouping, one_group_per_patient
-from equivox.pipelines.columns import GROUP_PREFIX
+from equivox.metrics.fairness.groups import Grouping
+from equivox.pipelines.columns import GROUP_PREFIX, patient_groups
 from equivox.pipelines.comparison.sources import EvaluationFolder
 
 # These say how an evaluation was summarised, and change no score of any case.
@@ -263,8 +263,7 @@ def _groupings(first: EvaluationFolder, rows: pd.DataFrame, patients: Sequence[s
         name = str(attribute["name"])
         if GROUP_PREFIX + name not in cases:
             continue
-        values = list(cases[GROUP_PREFIX + name])
-        by_patient, _ = one_group_per_patient(cases["patient_id"].tolist(), values)
+        by_patient = patient_groups(cases, name)
         groups = tuple(by_patient[patient] for patient in patients)
         known = [str(group["name"]) for group in attribute.get("groups", [])]
         present = [group for group in dict.fromkeys(groups) if group is not None]

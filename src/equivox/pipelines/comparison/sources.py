@@ -183,7 +183,8 @@ def _cases(path: Path, summary: Mapping[str, Any], columns: Mapping[str, str]) -
         rows[key] = _numbers(path, rows[key], columns.get(key, key))
     for name in rows.columns:
         if str(name).startswith(GROUP_PREFIX):
-            rows[name] = [value or None for value in rows[name]]
+            # Of type object, as a column of text would hold NaN, which is no unknown group, in place of None.
+            rows[name] = pd.Series([value or None for value in rows[name]], index=rows.index, dtype=object)
     double = rows.duplicated(["case_id", "class"])
     if double.any():
         case, structure = rows.loc[double, ["case_id", "class"]].iloc[0]

@@ -24,6 +24,7 @@ from equivox.metrics.statistics.ranking import RANKING_VIEWS, rank_stability
 from equivox.pipelines.columns import GROUP_PREFIX
 from equivox.pipelines.comparison.match import MatchedEvaluations
 from equivox.pipelines.comparison.options import CompareOptions
+from equivox.pipelines.patient_summary import interval_ends
 
 ALL_CLASSES: Final = "all classes"
 """What stands for the mean over classes in the column `class`."""
@@ -201,8 +202,7 @@ def model_records(matched: MatchedEvaluations, values: Values, options: CompareO
                 "equivox_version": summary.get("equivox_version"),
                 "patients": len(own),
                 "mean": float(own.mean()) if len(own) else None,
-                "low": ends.low if ends else None,
-                "high": ends.high if ends else None,
+                **interval_ends(ends),
                 "median": float(np.median(own)) if len(own) else None,
                 "inputs": dict(summary["inputs"]),
             }

@@ -1,7 +1,6 @@
 """Folds of each site, and the models of each row: whom each is trained on and whom it is tested on."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -12,6 +11,7 @@ from equivox.errors import InputError
 from equivox.metrics.statistics.cross_site import TrainingPool
 from equivox.pipelines.cross_site_config import CrossSiteConfig
 from equivox.pipelines.crossing.sites import Sites
+from equivox.reports.file_stem import file_stem
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,6 @@ def _slugs(sites: Sequence[str]) -> dict[str, str]:
     """Return a name for files of each site; alike ones are numbered."""
     slugs: dict[str, str] = {}
     for site in sites:
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", site).strip("-").lower()[:40] or "site"
+        plain = file_stem(site, "site", 40)
         slugs[site] = plain if plain not in slugs.values() else f"{plain}-{len(slugs)}"
     return slugs

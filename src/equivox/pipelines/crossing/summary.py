@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from equivox.definitions import METRICS
-from equivox.metrics.statistics.bootstrap import Interval, mean_interval
+from equivox.metrics.statistics.bootstrap import mean_interval
 from equivox.metrics.statistics.cross_site import (
     SITES_FOR_CLAIMS,
     Cells,
@@ -25,6 +25,7 @@ from equivox.metrics.statistics.permutation import contrast_family
 from equivox.pipelines.cross_site_config import CrossSiteConfig
 from equivox.pipelines.crossing.cells import Cell, score_key
 from equivox.pipelines.crossing.sites import Sites
+from equivox.pipelines.patient_summary import interval_ends
 
 _BOUNDS = {"fraction": (0.0, 1.0), "distance": (0.0, math.inf), "count": (0.0, math.inf), "volume": (0.0, math.inf)}
 
@@ -123,7 +124,7 @@ def summarise_metric(
         "sites": [asdict(one) for one in found.sites],
         "contrasts": [asdict(one) for one in found.contrasts],
         "worst": None if found.worst is None else dict(zip(("trained", "tested", "mean"), found.worst, strict=True)),
-        "over_sites": None if mean is None else {"gap": mean, "sites": len(gaps), **_ends(interval)},
+        "over_sites": None if mean is None else {"gap": mean, "sites": len(gaps), **interval_ends(interval)},
         "case_mix": _case_mix(arrays, patients, sites, config, higher_is_better=higher),
         "left_out": left_out,
     }
@@ -153,7 +154,7 @@ def _matrix_row(
         home = found.means.get(TrainingPool("own", site), {}).get(site)
         mean = found.means[pool][site]
         against = None if home is None else (mean - home)
-        cells[site] = {"mean": mean, **_ends(interval), "patients": len(values), "against_own": against}
+        cells[site] = {"mean": mean, **interval_ends(interval), "patients": len(values), "against_own": against}
     return {
         "row": pool.name,
         "kind": pool.kind,
@@ -162,10 +163,6 @@ def _matrix_row(
         "macro": found.macro[pool],
         "micro": found.micro[pool],
     }
-
-
-def _ends(interval: Interval | None) -> dict[str, float | None]:
-    return {"low": None, "high": None} if interval is None else {"low": interval.low, "high": interval.high}
 
 
 def _covariates(

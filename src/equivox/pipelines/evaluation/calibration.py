@@ -28,6 +28,7 @@ from equivox.metrics.probabilistic.predicted_dice import predicted_dice
 from equivox.metrics.probabilistic.regions import BOUNDARY_MM, BOUNDARY_VOXELS, FOREGROUND_MM, FOREGROUND_VOXELS
 from equivox.metrics.probabilistic.selective import dice_agreement, risk_coverage
 from equivox.metrics.statistics.bootstrap import Interval, mean_interval
+from equivox.pipelines.patient_summary import interval_ends
 
 CASE_COLUMNS: Final = ("predicted_dice", "ece", "boundary_ece", "brier")
 """What `cases.csv` has of the probabilities of a case and class."""
@@ -276,7 +277,7 @@ def _mean(found: Sequence[float | None], intervals: IntervalSettings, *, signed:
 
 
 def _written(value: float | None, ends: Interval | None) -> dict[str, float | None]:
-    return {"value": value, "low": ends.low if ends else None, "high": ends.high if ends else None}
+    return {"value": value, **interval_ends(ends)}
 
 
 def _reliability(patients: Sequence[_Patient]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from equivox.metrics.fairness.slices import ALPHA, ErrorSlice, discover_slices
 from equivox.pipelines.columns import NUMBER_PREFIX
 from equivox.pipelines.evaluation.fairness_tables import log_volume, patient_mean, reference_volume
 from equivox.pipelines.evaluation.options import EvaluateOptions
+from equivox.pipelines.patient_summary import interval_ends
 from equivox.reports.numbers import number, unit_text
 
 DISCOVERY_REFERENCES: Final = (
@@ -183,8 +184,7 @@ def _plain(trend: Trend) -> dict[str, Any]:
     return {
         "patients": trend.patients,
         "spearman": trend.spearman,
-        "low": None if trend.interval is None else trend.interval.low,
-        "high": None if trend.interval is None else trend.interval.high,
+        **interval_ends(trend.interval),
         "p": trend.p,
         "q": trend.q,
         "line": [list(place) for place in trend.line],

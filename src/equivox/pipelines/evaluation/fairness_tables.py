@@ -13,12 +13,12 @@ from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.metrics.fairness.case_mix import PER_PARAMETER, AdjustedDifference, adjusted_difference
 from equivox.metrics.fairness.equity import PatientScore, Spread, spreads
-from equivox.metrics.fairness.groups import Grouping, cross, one_group_per_patient
+from equivox.metrics.fairness.groups import Grouping, cross
 from equivox.metrics.fairness.parity import PARITIES, presence_parity
 from equivox.metrics.fairness.shrinkage import shrink_groups
 from equivox.metrics.statistics.patient_means import patient_values
 from equivox.options import flag
-from equivox.pipelines.columns import GROUP_PREFIX
+from equivox.pipelines.columns import GROUP_PREFIX, patient_groups
 from equivox.pipelines.evaluation.options import CASE_MIX, EvaluateOptions
 from equivox.reports.fairness_views import covariate_words
 from equivox.reports.numbers import decimals, interval, number
@@ -121,10 +121,7 @@ def presence_by_class(rows: pd.DataFrame, attribute: str, options: EvaluateOptio
     either way, as in the specificity by class.
     """
     cases = rows.drop_duplicates("case_id")
-    groups, _ = one_group_per_patient(
-        cases["patient_id"].tolist(),
-        [None if pd.isna(value) else str(value) for value in cases[GROUP_PREFIX + attribute]],
-    )
+    groups = patient_groups(cases, attribute)
     sizes = pd.Series(list(groups.values()), dtype=object).value_counts()
     judged = set(sizes[sizes >= options.minimum_group].index)
     kept = cases[cases["patient_id"].map(groups).isin(judged)]
@@ -244,9 +241,7 @@ def _covariates(
             if "slice_thickness_mm" in rows:
                 found[name] = patient_mean(rows, "slice_thickness_mm", patients)
         elif name != attribute and column in rows:
-            cases = rows.drop_duplicates("case_id")
-            values = [None if pd.isna(value) else str(value) for value in cases[column]]
-            groups, _ = one_group_per_patient(cases["patient_id"].tolist(), values)
+            groups = patient_groups(rows, name)
             found[name] = [groups[patient] for patient in patients]
     return found
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from equivox.datasets.cohort import AttributeConfig
 from equivox.datasets.wording import some
@@ -136,6 +136,33 @@ def refuse_contradictions(
             "--allow-partial to count such patients as of unknown group and list them"
         )
         raise InputError(msg)
+
+
+def groups_by_attribute(
+    groups: Sequence[Mapping[str, str | None]], names: Iterable[str]
+) -> dict[str, list[str | None]]:
+    """Turn attribute -> group of each case into attribute -> the group of each case, None where it is not known."""
+    return {name: [one.get(name) for one in groups] for name in names}
+
+
+def without_group(patients: Sequence[str], groups: Mapping[str, Sequence[str | None]]) -> dict[str, Any]:
+    """Return, as a summary lists them, how many patients have no group, and those whose cases contradict one another.
+
+    Args:
+        patients: The patient of each case.
+        groups: Attribute -> the group of each case.
+
+    Example:
+        >>> without_group(["p", "q", "q"], {"sex": [None, "F", "M"]})
+        {'unknown_group': {'sex': 2}, 'conflicting_groups': {'sex': ['q']}}
+    """
+    unknown, conflicts = {}, {}
+    for name, own in groups.items():
+        by_patient, conflicting = one_group_per_patient(patients, own)
+        unknown[name] = sum(group is None for group in by_patient.values())
+        if conflicting:
+            conflicts[name] = conflicting
+    return {"unknown_group": unknown, "conflicting_groups": conflicts}
 
 
 def _groups_of(patient: str, patients: Sequence[str], groups: Sequence[str | None]) -> set[str]:

@@ -24,6 +24,7 @@ from equivox.metrics.lesions.matching import DEFAULT_THRESHOLDS
 from equivox.metrics.lesions.options import LesionOptions
 from equivox.metrics.lesions.panoptic import PanopticQuality
 from equivox.metrics.masks.label_maps import check_maps, class_boxes, union
+from equivox.pipelines.patient_summary import interval_ends
 
 _UNIT_TEXT: Final = {"ml": "mm³", "mm2": "mm²"}
 
@@ -334,7 +335,7 @@ def _froc(
         "lesions": curve.lesions,
         "points": list(curve.points),
         "sensitivity": list(curve.at_points),
-        "cpm": {"value": curve.cpm, "low": ends.low if ends else None, "high": ends.high if ends else None},
+        "cpm": {"value": curve.cpm, **interval_ends(ends)},
         "curve": [
             list(pair)
             for pair in zip(

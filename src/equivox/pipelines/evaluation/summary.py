@@ -1,23 +1,22 @@
 """The summary of an evaluation: what was scored with what, what came of it, and what was left out."""
 
-import datetime
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from equivox import __version__
 from equivox.definitions import METRICS
 from equivox.hashing import file_sha256
-from equivox.metrics.fairness.groups import one_group_per_patient
 from equivox.pipelines.evaluation.cases import CaseResult
+from equivox.pipelines.evaluation.group_checks import groups_by_attribute, without_group
 from equivox.pipelines.evaluation.methods import describe_methods
 from equivox.pipelines.evaluation.options import EvaluateOptions
 from equivox.pipelines.evaluation.schema import SCHEMA_VERSION
 from equivox.pipelines.evaluation.sources import EvaluationSource
+from equivox.pipelines.summary_file import summary_head
+from equivox.reports.embedding import finite
 
 
 def summarise(
@@ -42,9 +41,7 @@ def summarise(
     settings["empty_policy"] = settings.pop("empty")
     settings |= {"distance_unit": units["hd95"], "volume_unit": units["volume_error"]}
     summary = {
-        "schema_version": SCHEMA_VERSION,
-        "equivox_version": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **summary_head(SCHEMA_VERSION),
         "cohort": {
             "name": source.name,
             "classes": list(source.classes or ()),
@@ -60,7 +57,7 @@ def summarise(
         "inputs": _hashes(source, results),
         "methods": describe_methods(options, units, tables, source.notes),
     }
-    plain: dict[str, Any] = _plain(summary)
+    plain: dict[str, Any] = finite(summary)
     return plain
 
 
@@ -71,13 +68,7 @@ def _left_out(source: EvaluationSource, rows: pd.DataFrame, results: Mapping[str
         }
         for outcome in ("both_empty", "missed", "false_positive", "no_prediction")
     }
-    conflicts, unknown = {}, {}
     patients = [case.patient_id for case in source.cases]
-    for name in source.attributes:
-        groups, conflicting = one_group_per_patient(patients, [case.groups.get(name) for case in source.cases])
-        unknown[name] = sum(group is None for group in groups.values())
-        if conflicting:
-            conflicts[name] = conflicting
     return {
         "excluded_cases": [{"case_id": case_id, "reason": reason} for case_id, reason in source.excluded.items()],
         "missing_predictions": list(source.missing_predictions),
@@ -88,8 +79,7 @@ def _left_out(source: EvaluationSource, rows: pd.DataFrame, results: Mapping[str
             for case in source.cases
             for repair in results[case.case_id].repairs
         ],
-        "unknown_group": unknown,
-        "conflicting_groups": conflicts,
+        **without_group(patients, groups_by_attribute([case.groups for case in source.cases], source.attributes)),
     }
 
 
@@ -109,16 +99,3 @@ def _hashes(source: EvaluationSource, results: Mapping[str, CaseResult]) -> dict
     if maps:
         hashes["probabilities"] = hashlib.sha256("".join(maps).encode()).hexdigest()
     return hashes
-
-
-def _plain(value: Any) -> Any:
-    """Return plain values for JSON: no numpy scalars, None for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -9,13 +9,14 @@ import pandas as pd
 
 from equivox.datasets.cohort import AttributeConfig
 from equivox.definitions import METRICS
-from equivox.metrics.fairness.groups import Grouping, one_group_per_patient
+from equivox.metrics.fairness.groups import Grouping
 from equivox.metrics.fairness.verdict import verdict
-from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
+from equivox.metrics.statistics.contrast_design import Blocks
+from equivox.metrics.statistics.detectable_gap import patients_needed
 from equivox.metrics.statistics.patient_means import case_values, patient_values
-from equivox.metrics.statistics.permutation import Blocks, ContrastFamily, contrast_family, patients_needed
+from equivox.metrics.statistics.permutation import ContrastFamily, contrast_family
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
-from equivox.pipelines.columns import GROUP_PREFIX
+from equivox.pipelines.columns import GROUP_PREFIX, patient_groups
 from equivox.pipelines.evaluation.discovery import discover
 from equivox.pipelines.evaluation.fairness_tables import (
     adjusted_differences,
@@ -27,6 +28,7 @@ from equivox.pipelines.evaluation.fairness_tables import (
     with_shrunk_means,
 )
 from equivox.pipelines.evaluation.options import EvaluateOptions
+from equivox.pipelines.patient_summary import distribution, failure_rate
 from equivox.reports.numbers import decimals, interval, number, unit_text
 
 _BOUNDS = {"fraction": (0.0, 1.0), "distance": (0.0, np.inf), "count": (0.0, np.inf)}
@@ -202,45 +204,27 @@ def _distribution(
     values: np.ndarray, score: str, options: EvaluateOptions, strata: Sequence[str | None] | None = None
 ) -> dict[str, float | None]:
     """Return mean, median and worst decile of patients with their intervals; all None without a patient."""
-    if not len(values):
-        names = ("mean", "low", "high", "median", "median_low", "median_high")
-        return dict.fromkeys((*names, "worst_decile", "worst_decile_low", "worst_decile_high"))
-    settings: dict[str, Any] = {
-        "draws": options.bootstrap_draws,
-        "seed": options.seed,
-        "confidence": options.confidence,
-        "minimum": options.minimum_group,
-    }
-    # A signed error is as bad in either direction.
     metric = METRICS[score]
-    tail = np.abs(values) if metric.better == "zero" else values
-    quantile = 0.1 if metric.better == "high" else 0.9
-    bounds = _BOUNDS.get(metric.kind, (-np.inf, np.inf))
-    mean = mean_interval(values, method=options.interval, strata=strata, bounds=bounds, **settings)
-    median = quantile_interval(values, 0.5, **settings)
-    decile = quantile_interval(tail, quantile, **settings)
-    return {
-        # The mean of equal values may differ from them in its last digit, and would then lie outside its interval.
-        "mean": float(np.clip(values.mean(), values.min(), values.max())),
-        **_ends(mean, ""),
-        "median": float(np.median(values)),
-        **_ends(median, "median_"),
-        "worst_decile": float(np.quantile(tail, quantile)),
-        **_ends(decile, "worst_decile_"),
-    }
-
-
-def _ends(interval: Interval | None, prefix: str) -> dict[str, float | None]:
-    if interval is None:
-        return {f"{prefix}low": None, f"{prefix}high": None}
-    return {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+    return distribution(
+        values,
+        {
+            "draws": options.bootstrap_draws,
+            "seed": options.seed,
+            "confidence": options.confidence,
+            "minimum": options.minimum_group,
+        },
+        worst=0.1 if metric.better == "high" else 0.9,
+        bounds=_BOUNDS.get(metric.kind, (-np.inf, np.inf)),
+        # A signed error is as bad in either direction.
+        tail=np.abs(values) if metric.better == "zero" else values,
+        method=options.interval,
+        strata=strata,
+    )
 
 
 def _failure_rate(primary: "pd.Series[float]", options: EvaluateOptions) -> dict[str, float | int | None]:
     failed = int((primary < options.failure_threshold).sum())
-    interval = share_interval(failed, len(primary), confidence=options.confidence, minimum=options.minimum_group)
-    value = failed / len(primary) if len(primary) else None
-    return {"value": value, "failed": failed, "patients": len(primary), **_ends(interval, "")}
+    return failure_rate(failed, len(primary), confidence=options.confidence, minimum=options.minimum_group)
 
 
 def _by_class(
@@ -269,9 +253,7 @@ def _share(count: int, total: int) -> float | None:
 
 
 def _grouping(name: str, rows: pd.DataFrame, patients: "pd.Index[Any]", config: AttributeConfig) -> Grouping:
-    cases = rows.drop_duplicates("case_id")
-    values = [None if pd.isna(value) else str(value) for value in cases[GROUP_PREFIX + name]]
-    by_patient, _ = one_group_per_patient(cases["patient_id"].tolist(), values)
+    by_patient = patient_groups(rows, name)
     groups = tuple(by_patient[patient] for patient in patients)
     # A group of which no patient has a score is still a group: it must not vanish.
     known = [group for group in by_patient.values() if group is not None]

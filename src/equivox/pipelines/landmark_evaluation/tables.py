@@ -9,15 +9,15 @@ import pandas as pd
 from jaxtyping import Float
 
 from equivox.datasets.cohort import AttributeConfig
-from equivox.metrics.fairness.groups import Grouping, one_group_per_patient
+from equivox.metrics.fairness.groups import Grouping
 from equivox.metrics.landmarks import within_radius
-from equivox.metrics.statistics.bootstrap import Interval, mean_interval, quantile_interval, share_interval
 from equivox.metrics.statistics.patient_means import patient_values
 from equivox.metrics.statistics.permutation import Contrast, contrast_family
 from equivox.metrics.statistics.ratio import ratio_interval
-from equivox.pipelines.columns import GROUP_PREFIX
+from equivox.pipelines.columns import patient_groups
 from equivox.pipelines.landmark_evaluation.cases import EXPECTED
 from equivox.pipelines.landmark_evaluation.options import LandmarkOptions
+from equivox.pipelines.patient_summary import Resampling, distribution, failure_rate, interval_ends
 
 _CURVE_POINTS: Final = 200
 
@@ -161,24 +161,13 @@ def _within(expected: pd.DataFrame, radius: float) -> Float[np.ndarray, " patien
 
 def _distribution(values: Float[np.ndarray, " patients"], options: LandmarkOptions) -> dict[str, float | None]:
     """Return mean, median and worst decile of patients with their intervals; all None without a patient."""
-    names = ("mean", "low", "high", "median", "median_low", "median_high")
-    if not len(values):
-        return dict.fromkeys((*names, "worst_decile", "worst_decile_low", "worst_decile_high"))
-    settings: dict[str, Any] = {
+    resampling: Resampling = {
         "draws": options.bootstrap_draws,
         "seed": options.seed,
         "confidence": options.confidence,
         "minimum": options.minimum_group,
     }
-    return {
-        # The mean of equal values may differ from them in its last digit, and would then lie outside its interval.
-        "mean": float(np.clip(values.mean(), values.min(), values.max())),
-        **_ends(mean_interval(values, bounds=(0.0, np.inf), **settings), ""),
-        "median": float(np.median(values)),
-        **_ends(quantile_interval(values, 0.5, **settings), "median_"),
-        "worst_decile": float(np.quantile(values, 0.9)),
-        **_ends(quantile_interval(values, 0.9, **settings), "worst_decile_"),
-    }
+    return distribution(values, resampling, worst=0.9, bounds=(0.0, np.inf))
 
 
 def _success(
@@ -195,9 +184,9 @@ def _success(
     return {
         "radius": radius,
         "value": float(shares.mean()),
-        **_ends(ratio_interval(shares, np.ones(len(shares)), **settings), ""),
+        **interval_ends(ratio_interval(shares, np.ones(len(shares)), **settings)),
         "pooled": float(within.sum() / total.sum()),
-        **_ends(ratio_interval(within, total, **settings), "pooled_"),
+        **interval_ends(ratio_interval(within, total, **settings), "pooled_"),
     }
 
 
@@ -205,20 +194,11 @@ def _failure_rate(
     within: Float[np.ndarray, " patients"], total: Float[np.ndarray, " patients"], options: LandmarkOptions
 ) -> dict[str, float | int | None]:
     failed = int((2 * within <= total).sum())
-    interval = share_interval(failed, len(total), confidence=options.confidence, minimum=options.minimum_group)
-    value = failed / len(total) if len(total) else None
-    return {"value": value, "failed": failed, "patients": len(total), **_ends(interval, "")}
-
-
-def _ends(interval: Interval | None, prefix: str) -> dict[str, float | None]:
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return {f"{prefix}low": low, f"{prefix}high": high}
+    return failure_rate(failed, len(total), confidence=options.confidence, minimum=options.minimum_group)
 
 
 def _grouping(name: str, cases: pd.DataFrame, config: AttributeConfig) -> Grouping:
-    values = [None if pd.isna(value) else str(value) for value in cases[GROUP_PREFIX + name]]
-    by_patient, _ = one_group_per_patient(cases["patient_id"].tolist(), values)
-    groups = tuple(by_patient.values())
+    groups = tuple(patient_groups(cases, name).values())
     return Grouping(name, groups, tuple(config.sort_groups(group for group in groups if group is not None)))
 
 

@@ -11,8 +11,9 @@ from equivox.metrics.statistics.association import associate, false_discovery
 from equivox.metrics.statistics.bootstrap import mean_interval
 from equivox.metrics.statistics.permutation import contrast_family
 from equivox.metrics.statistics.smooth import local_linear
-from equivox.pipelines.columns import GROUP_PREFIX, NUMBER_PREFIX
+from equivox.pipelines.columns import NUMBER_PREFIX, patient_groups
 from equivox.pipelines.measurement.options import MeasureOptions
+from equivox.pipelines.patient_summary import interval_ends
 
 MEASURES: Final = ("size", "mean")
 """What is compared over patients: the size, and the mean intensity."""
@@ -47,7 +48,7 @@ def by_group(
     records = []
     for name, part in rows.groupby("class", sort=False):
         for attribute, config in attributes.items():
-            groups = _patient_groups(part, attribute)
+            groups = pd.Series(patient_groups(part, attribute), dtype=object)
             for measure in MEASURES:
                 values = _patient_values(part, measure)
                 known = groups.reindex(values.index)
@@ -62,8 +63,7 @@ def by_group(
                             "group": group,
                             "measure": measure,
                             **_describe(own),
-                            "low": None if interval is None else interval.low,
-                            "high": None if interval is None else interval.high,
+                            **interval_ends(interval),
                             **contrasts.get(group, _NO_CONTRAST),
                         }
                     )
@@ -77,11 +77,12 @@ def associations(
     adjust = options.adjust_for or tuple(name for name, config in attributes.items() if config.kind == "categorical")
     records = []
     for name, part in rows.groupby("class", sort=False):
+        adjusting = [patient_groups(part, other) for other in adjust]
         for attribute in (name for name, config in attributes.items() if config.kind == "continuous"):
             numbers = part.groupby("patient_id", sort=True)[NUMBER_PREFIX + attribute].mean()
             for measure in MEASURES:
                 values = _patient_values(part, measure)
-                covariates = [_patient_groups(part, other).reindex(values.index).tolist() for other in adjust]
+                covariates = [[found[patient] for patient in values.index] for found in adjusting]
                 x, y = numbers.reindex(values.index).to_numpy(np.float64), values.to_numpy(np.float64)
                 found = associate(
                     x,
@@ -100,13 +101,13 @@ def associations(
                         "measure": measure,
                         "patients": found.patients,
                         "spearman": found.spearman,
-                        **_ends("spearman", found.spearman_interval),
+                        **interval_ends(found.spearman_interval, "spearman_"),
                         "pearson": found.pearson,
-                        **_ends("pearson", found.pearson_interval),
+                        **interval_ends(found.pearson_interval, "pearson_"),
                         "adjusted": found.adjusted,
                         "adjusted_for": list(adjust),
                         "slope": found.slope,
-                        **_ends("slope", found.slope_interval),
+                        **interval_ends(found.slope_interval, "slope_"),
                         "p": found.p,
                         "smooth": _smooth(x, y) if found.patients >= options.minimum_group else [],
                     }
@@ -124,16 +125,6 @@ def _patient_values(part: pd.DataFrame, measure: str) -> "pd.Series[float]":
     kept = usable(part)
     values: pd.Series[float] = kept[kept[measure].notna()].groupby("patient_id", sort=True)[measure].mean()
     return values.astype(np.float64)
-
-
-def _patient_groups(part: pd.DataFrame, attribute: str) -> "pd.Series[Any]":
-    def one(groups: "pd.Series[Any]") -> str | None:
-        found = {str(group) for group in groups if not pd.isna(group)}
-        # Cases of a patient that contradict one another tell nothing.
-        return found.pop() if len(found) == 1 else None
-
-    column = part.groupby("patient_id", sort=True)[GROUP_PREFIX + attribute]
-    return pd.Series({patient: one(groups) for patient, groups in column}, dtype=object)
 
 
 def _describe(values: "pd.Series[float]") -> dict[str, Any]:
@@ -193,11 +184,6 @@ def _with_q(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _families(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     for key in dict.fromkeys((record["attribute"], record["measure"]) for record in records):
         yield [record for record in records if (record["attribute"], record["measure"]) == key]
-
-
-def _ends(name: str, interval: Any) -> dict[str, float | None]:
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _settings(options: MeasureOptions) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""Cases that failed: they stop a command, unless it may leave them out."""
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from equivox.errors import InputError
+from equivox.parallel import Outcome
+
+
+class CaseTask(Protocol):
+    """The work on one case."""
+
+    @property
+    def case_id(self) -> str:
+        """The case."""
+
+
+Task = TypeVar("Task", bound=CaseTask)
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+def results_and_failures(
+    outcomes: Sequence[Outcome[Task, Result]], *, done: str, allow_partial: bool
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """Return case -> result, and case -> why it has none; each failure is logged on a line of its own.
+
+    Args:
+        outcomes: One a case.
+        done: What was done with each, such as ``scored``.
+        allow_partial: Leave failed cases out instead of stopping.
+
+    Raises:
+        InputError: If a case failed and may not be left out, or all failed.
+        RuntimeError: If one failed for a reason that is not the user's, and may not be left out.
+    """
+    results = {one.item.case_id: one.result for one in outcomes if one.result is not None}
+    failed = {one.item.case_id: one.error or "unknown error" for one in outcomes if one.result is None}
+    for case_id, error in failed.items():
+        logger.error("case %s: %s", case_id, error)
+    if failed and not allow_partial:
+        first_id, first = next(iter(failed.items()))
+        many = f" ({len(failed)} of {len(outcomes)} cases have errors, listed above)" if len(failed) > 1 else ""
+        msg = f"case {first_id}: {first}; or add --allow-partial to leave such cases out and list them{many}"
+        ours = any(one.details for one in outcomes if one.result is None)
+        raise RuntimeError(msg) if ours else InputError(msg)
+    if not results:
+        msg = f"expected at least one case that can be {done}, got {len(failed)} errors; mend them first"
+        raise InputError(msg)
+    return results, {case_id: f"could not be {done}: {error}" for case_id, error in failed.items()}
