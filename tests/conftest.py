@@ -1,6 +1,7 @@
 """Fixtures that several rooms of the tests share."""
 
 import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 
 @pytest.fixture
@@ -272,6 +274,11 @@ class Thresholds:
             image = nib.load(case.images["mr"])
             mask = (image.get_fdata() > threshold).astype(np.uint8)
             nib.Nifti1Image(mask, image.affine).to_filename(predictions / f"{case.case_id}.nii.gz")
+            if "ece" in config.metrics:
+                maps = predictions / "probabilities" / case.case_id
+                maps.mkdir(parents=True)
+                certain = 1 / (1 + np.exp((threshold - image.get_fdata()) / 20))
+                nib.Nifti1Image(certain.astype(np.float32), image.affine).to_filename(maps / "1-ball.nii.gz")
         (predictions / "labels.json").write_text('{"0": "background", "1": "ball"}')
         self.segmented[run.parent.name] = [case.case_id for case in cases]
 
@@ -282,16 +289,40 @@ def thresholds() -> Thresholds:
 
 
 @pytest.fixture(scope="session")
-def crossed(make_sites: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A finished comparison: three sites, of which one is off by an offset, and a small one for testing only."""
-    from equivox.pipelines.cross_site import cross_site
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """Make something once for all workers of a test run: ``made_once("name", make)``, with what `make(folder)` returns.
 
-    folder = tmp_path_factory.mktemp("crossed")
-    make_sites(folder / "cohort", {"Bern": (10, 0.0), "Cork": (10, 8.0), "Graz": (10, 40.0), "Lund": (2, 0.0)})
-    (folder / "sites.yaml").write_text(
-        "cohort: cohort\nminimum_patients: 10\nfolds: 2\nmatched_draws: 2\nmetrics: [dice, volume_error]\n"
-        "bootstrap_draws: 499\npermutation_draws: 999\ntraining: {seed: 7}\n"
-    )
-    learner = Thresholds()
-    out = folder / "out"
-    return cross_site(folder / "sites.yaml", out, learn=learner.learn, segment=learner.segment, figures=True)
+    A fixture of the session is made by every worker that asks for it; this one by the first, and the others wait.
+    """
+
+    def get(name: str, make: Callable[[Path], Any]) -> Any:
+        base = tmp_path_factory.getbasetemp()
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+        kept = folder / "made.pickle"
+        with FileLock(f"{folder}.lock"):
+            if not kept.is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                kept.write_bytes(pickle.dumps(make(folder)))
+            return pickle.loads(kept.read_bytes())  # noqa: S301  written above
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def crossed(make_sites: Callable[..., Path], made_once: Callable[..., Any]) -> Any:
+    """A finished comparison: three sites, of which one is off by an offset, and a small one for testing only."""
+
+    def make(folder: Path) -> Any:
+        from equivox.pipelines.cross_site import cross_site
+
+        make_sites(folder / "cohort", {"Bern": (10, 0.0), "Cork": (10, 8.0), "Graz": (10, 40.0), "Lund": (2, 0.0)})
+        (folder / "sites.yaml").write_text(
+            "cohort: cohort\nminimum_patients: 10\nfolds: 2\nmatched_draws: 2\nmetrics: [dice, volume_error]\n"
+            "bootstrap_draws: 499\npermutation_draws: 999\ntraining: {seed: 7}\n"
+        )
+        learner = Thresholds()
+        out = folder / "out"
+        return cross_site(folder / "sites.yaml", out, learn=learner.learn, segment=learner.segment, figures=True)
+
+    return made_once("crossed", make)

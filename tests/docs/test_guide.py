@@ -12,6 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 # The guide's sizes are for readers; the tests use smaller ones of the same commands.
 SMALLER = {
+    "--patients 50": "--patients 18 --size 24 20 6",
     "--patients 60": "--patients 26 --size 40 36 8",
     "--patients 90": "--patients 48 --size 24 20 6",
     "--max-minutes 3\nequivox audit": (

@@ -16,6 +16,7 @@ from equivox.pipelines.cross_site import cross_site, dry_run
 from equivox.pipelines.cross_site_config import CrossSiteConfig
 
 SETTINGS = "cohort: cohort\nminimum_patients: 5\nfolds: 2\nmetrics: [dice]\nrows: [own, pool]\n"
+LITE = SETTINGS.replace("[own, pool]", "[own]") + "budget: lite\n"
 
 
 @pytest.fixture
@@ -23,6 +24,22 @@ def two_sites(make_sites, tmp_path: Path) -> Path:
     """The configuration of a comparison of two sites of six patients."""
     make_sites(tmp_path / "cohort", {"A": (6, 0.0), "B": (6, 30.0)})
     (tmp_path / "sites.yaml").write_text(SETTINGS)
+    return tmp_path / "sites.yaml"
+
+
+@pytest.fixture
+def finished(made_once, make_sites, thresholds, tmp_path: Path) -> Path:
+    """The same, compared already: a copy of the folder with the configuration, the cohort and `out`."""
+
+    def make(folder: Path) -> Path:
+        make_sites(folder / "cohort", {"A": (6, 0.0), "B": (6, 30.0)})
+        (folder / "sites.yaml").write_text(SETTINGS)
+        run(folder / "sites.yaml", folder / "out", thresholds)
+        return folder
+
+    shutil.copytree(made_once("two-sites", make), tmp_path, dirs_exist_ok=True)
+    thresholds.trained.clear()
+    thresholds.segmented.clear()
     return tmp_path / "sites.yaml"
 
 
@@ -109,11 +126,12 @@ def test_case_mix_and_groups_stand_beside(crossed) -> None:
     groups = crossed.summary["groups"]
     assert {one["attribute"] for one in groups} == {"sex"}
     assert {one["site"] for one in groups} == {None, "Bern", "Cork", "Graz", "Lund"}
-    assert sum(one["patients"] for one in groups if one["site"] is None) == 32
+    assert sum(one["patients"] for one in groups if one["scope"] == "all") == 32
+    assert sum(one["difference"] is not None for one in groups if one["scope"] == "within") == 2
 
 
 def test_own_beats_cross_by_more_the_farther_the_scanners_lie_apart(make_sites, thresholds, tmp_path) -> None:
-    (tmp_path / "sites.yaml").write_text(SETTINGS.replace("[own, pool]", "[own]"))
+    (tmp_path / "sites.yaml").write_text(LITE)
     gaps = []
     for place, offset in enumerate((0.0, 20.0, 45.0)):
         make_sites(tmp_path / f"cohort{place}", {"A": (6, 0.0), "B": (6, offset)})
@@ -121,6 +139,51 @@ def test_own_beats_cross_by_more_the_farther_the_scanners_lie_apart(make_sites, 
         found = run(tmp_path / "sites.yaml", tmp_path / f"out{place}", thresholds, overrides=overrides)
         gaps.append(np.mean([one["gap"] for one in found.summary["metrics"][0]["sites"]]))
     assert abs(gaps[0]) < 0.02 < gaps[1] < gaps[2]
+
+
+def test_permuting_the_names_of_sites_permutes_the_matrix(finished, thresholds, tmp_path) -> None:
+    before = pd.read_csv(tmp_path / "out" / "matrix_dice.csv")
+    contrasts = pd.read_csv(tmp_path / "out" / "contrasts.csv")
+    names = {"A": "B", "B": "A"}
+    change_table(finished, lambda table: table.update({"site": table["site"].map(names)}))
+    found = run(finished, tmp_path / "permuted", thresholds)
+    after = pd.read_csv(found.folder / "matrix_dice.csv").rename(columns=names)
+    after["row"] = after["row"].replace({"own: A": "own: B", "own: B": "own: A"})
+    pd.testing.assert_frame_equal(before, after.set_index("row").loc[before["row"]].reset_index()[before.columns])
+    again = pd.read_csv(found.folder / "contrasts.csv").assign(site=lambda table: table["site"].map(names))
+    order = ["kind", "site"]
+    pd.testing.assert_frame_equal(
+        contrasts.sort_values(order, ignore_index=True), again.sort_values(order, ignore_index=True)
+    )
+
+
+def test_five_sites_have_a_mixed_model_and_other_protocols_of_labels_are_said(make_sites, thresholds, tmp_path) -> None:
+    offsets = dict(zip("ABCDE", (0.0, 10.0, 20.0, 30.0, 45.0), strict=True))
+    make_sites(tmp_path / "cohort", {site: (5, offset) for site, offset in offsets.items()})
+    (tmp_path / "sites.yaml").write_text(SETTINGS + "budget: lite\nlabel_protocol: sex\n")
+
+    def draw(table: pd.DataFrame) -> None:
+        table["sex"] = ["F" if site == "A" else "" if site == "B" else "M" for site in table["site"]]
+
+    change_table(tmp_path / "sites.yaml", draw)
+    found = run(tmp_path / "sites.yaml", tmp_path / "out", thresholds)
+    model = found.summary["metrics"][0]["mixed_model"]
+    assert (model["sites"], model["patients"]) == (5, 15)
+    assert [one["name"] for one in model["effects"]] == ["away", "pool", "lesion_volume"]
+    away = model["effects"][0]
+    gaps = [one["gap"] for one in found.summary["metrics"][0]["sites"]]
+    assert away["estimate"] == pytest.approx(-np.mean(gaps), rel=1e-4)
+    assert away["degrees"] == 4
+    assert [one["label_protocols"] for one in found.summary["sites"]] == [["F"], ["not known"], ["M"], ["M"], ["M"]]
+    assert any(
+        "drawn by other protocols, and a gap may be one of these: A: F; B" in one for one in found.summary["notes"]
+    )
+    # Whoever drew a mask is no group of patients.
+    assert found.summary["groups"] == []
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for text in (page, (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")):
+        assert "Models of other sites against the own ones" in text
+        assert "15 patients of 5 sites in one mixed model, the site being the unit" in text
 
 
 def test_a_model_s_folder_shows_its_training_patients_and_nobody_else(two_sites, thresholds, tmp_path) -> None:
@@ -147,10 +210,8 @@ def test_a_model_s_folder_shows_its_training_patients_and_nobody_else(two_sites,
 
 @pytest.mark.parametrize("part", ["learn", "segment"])
 def test_a_comparison_that_was_killed_goes_on_and_ends_with_the_same_tables(
-    two_sites, thresholds, tmp_path, monkeypatch, part
+    finished, thresholds, tmp_path, monkeypatch, part
 ) -> None:
-    run(two_sites, tmp_path / "whole", thresholds)
-    whole = dict(thresholds.trained)
     original, calls = getattr(thresholds, part), []
 
     def killed(*arguments):
@@ -162,35 +223,31 @@ def test_a_comparison_that_was_killed_goes_on_and_ends_with_the_same_tables(
     with monkeypatch.context() as patch:
         patch.setattr(thresholds, part, killed)
         with pytest.raises(KeyboardInterrupt):
-            run(two_sites, tmp_path / "killed", thresholds)
+            run(finished, tmp_path / "killed", thresholds)
     assert not (tmp_path / "killed" / "contrasts.csv").exists()
-    done = [one["done"] for one in dry_run(two_sites, tmp_path / "killed")["models"]]
+    done = [one["done"] for one in dry_run(finished, tmp_path / "killed")["models"]]
     assert done == [True] * 3 + [False] * 3
     thresholds.trained.clear()
-    run(two_sites, tmp_path / "killed", thresholds)
+    run(finished, tmp_path / "killed", thresholds)
     assert len(thresholds.trained) == (3 if part == "learn" else 2)
-    assert thresholds.trained.items() <= whole.items()
-    assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
+    assert tables(tmp_path / "killed") == tables(tmp_path / "out")
     thresholds.trained.clear()
-    run(two_sites, tmp_path / "killed", thresholds)
+    run(finished, tmp_path / "killed", thresholds)
     assert thresholds.trained == {}
-    assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
+    assert tables(tmp_path / "killed") == tables(tmp_path / "out")
 
 
-def test_scores_that_are_not_whole_are_made_anew(two_sites, thresholds, tmp_path) -> None:
-    run(two_sites, tmp_path / "out", thresholds)
+def test_scores_that_are_not_whole_are_made_anew(finished, thresholds, tmp_path) -> None:
     before = tables(tmp_path / "out")
     scores = tmp_path / "out" / "cells" / "own-a-fold0" / "scores.csv"
     scores.write_bytes(scores.read_bytes()[:-40])
-    thresholds.segmented.clear()
-    run(two_sites, tmp_path / "out", thresholds)
+    run(finished, tmp_path / "out", thresholds)
     assert list(thresholds.segmented) == ["own-a-fold0"]
     assert tables(tmp_path / "out") == before
 
 
-def test_damaged_files_of_an_earlier_call_are_named_with_what_to_do(two_sites, thresholds, tmp_path) -> None:
+def test_damaged_files_of_an_earlier_call_are_named_with_what_to_do(finished, thresholds, tmp_path) -> None:
     out = tmp_path / "out"
-    run(two_sites, out, thresholds)
     cell = out / "cells" / "own-a-fold0"
     (cell / "scored.json").unlink()
     segment = thresholds.segment
@@ -200,32 +257,31 @@ def test_damaged_files_of_an_earlier_call_are_named_with_what_to_do(two_sites, t
         next(predictions.glob("*.nii.gz")).write_bytes(b"cut")
 
     with pytest.raises(InputError, match=f"; or remove {cell / 'predictions'} and run again"):
-        cross_site(two_sites, out, learn=thresholds.learn, segment=cut)
+        cross_site(finished, out, learn=thresholds.learn, segment=cut)
     (out / "splits.csv").write_text("case,fold\n1,2\n")
     with pytest.raises(
         InputError, match=r"splits.csv: expected the columns case_id, .* got case, fold; choose another"
     ):
-        run(two_sites, out, thresholds)
+        run(finished, out, thresholds)
 
 
-def test_other_settings_or_cases_are_not_mixed(two_sites, thresholds, tmp_path) -> None:
+def test_other_settings_or_cases_are_not_mixed(finished, thresholds, tmp_path) -> None:
     out = tmp_path / "out"
-    run(two_sites, out, thresholds)
     before = tables(out)
     with pytest.raises(InputError, match=r"another training.steps \(there None, now 5\); choose another -o"):
-        run(two_sites, out, thresholds, overrides=["training.steps=5"])
+        run(finished, out, thresholds, overrides=["training.steps=5"])
     image = nib.load(tmp_path / "cohort" / "image004.nii.gz")
     changed = image.get_fdata().astype(np.float32)
     changed[0, 0, 0] += 1
     nib.Nifti1Image(changed, image.affine).to_filename(tmp_path / "cohort" / "image004.nii.gz")
     with pytest.raises(InputError, match="case 'c004' has changed"):
-        run(two_sites, out, thresholds)
+        run(finished, out, thresholds)
     assert tables(out) == before
 
 
 def test_models_of_other_classes_are_not_mixed_though_the_files_are_the_same(make_sites, thresholds, tmp_path) -> None:
     cohort = make_sites(tmp_path / "cohort", {"A": (6, 0.0), "B": (6, 30.0)}, classes=("ball", "cyst"))
-    (tmp_path / "sites.yaml").write_text(SETTINGS)
+    (tmp_path / "sites.yaml").write_text(LITE)
     out = tmp_path / "out"
     run(tmp_path / "sites.yaml", out, thresholds)
     before = tables(out)
@@ -247,14 +303,13 @@ def test_models_of_other_classes_are_not_mixed_though_the_files_are_the_same(mak
     assert run(tmp_path / "sites.yaml", out, thresholds).summary["groups"] == []
 
 
-def test_a_dry_run_says_no_model_done_that_would_be_refused(two_sites, thresholds, tmp_path) -> None:
-    run(two_sites, tmp_path / "out", thresholds)
+def test_a_dry_run_says_no_model_done_that_would_be_refused(finished, thresholds, tmp_path) -> None:
     with pytest.raises(InputError, match=r"another training.steps \(there None, now 5\); choose another -o"):
-        dry_run(two_sites, tmp_path / "out", overrides=["training.steps=5"])
+        dry_run(finished, tmp_path / "out", overrides=["training.steps=5"])
     with pytest.raises(InputError, match="or one that this command began, got cohort"):
-        dry_run(two_sites, tmp_path)
+        dry_run(finished, tmp_path)
     with pytest.raises(InputError, match="expected a folder to write to, got the file"):
-        dry_run(two_sites, two_sites)
+        dry_run(finished, finished)
 
 
 def test_a_folder_of_something_else_is_left_alone(two_sites, thresholds, tmp_path) -> None:
@@ -296,6 +351,8 @@ def test_one_site_is_refused(two_sites, thresholds, tmp_path) -> None:
 def test_an_attribute_that_is_not_declared_is_named(two_sites, thresholds, tmp_path) -> None:
     with pytest.raises(InputError, match="which declares site, sex, got 'hospital'"):
         run(two_sites, tmp_path / "out", thresholds, overrides=["site=hospital"])
+    with pytest.raises(InputError, match=r"label_protocol: expected an attribute of .* which declares .* got 'rater'"):
+        run(two_sites, tmp_path / "out", thresholds, overrides=["label_protocol=rater"])
     with pytest.raises(InputError, match=r"lesion_class: expected one of \['ball'\], got 'tumour'"):
         run(two_sites, tmp_path / "out", thresholds, overrides=["lesion_class=tumour"])
 
@@ -316,7 +373,7 @@ def test_a_class_that_a_site_lacks_is_not_scored_and_cases_without_a_site_are_le
     make_sites, thresholds, tmp_path
 ) -> None:
     make_sites(tmp_path / "cohort", {"A": (6, 0.0), "B": (7, 0.0)}, classes=("ball", "cyst"))
-    (tmp_path / "sites.yaml").write_text(SETTINGS)
+    (tmp_path / "sites.yaml").write_text(LITE)
     label = nib.load(tmp_path / "cohort" / "label000.nii.gz")
     array = np.asarray(label.dataobj).copy()
     array[0, 0, 0] = 2
@@ -337,7 +394,7 @@ def test_patients_without_a_value_in_every_row_are_left_out_of_all(two_sites, th
     label = nib.load(tmp_path / "cohort" / "label000.nii.gz")
     empty = np.zeros(label.shape, np.uint8)
     nib.Nifti1Image(empty, label.affine).to_filename(tmp_path / "cohort" / "label000.nii.gz")
-    found = run(two_sites, tmp_path / "out", thresholds, overrides=["metrics=[dice, sensitivity]"])
+    found = run(two_sites, tmp_path / "out", thresholds, overrides=["metrics=[dice, sensitivity]", "rows=[own]"])
     dice, sensitivity = found.summary["metrics"]
     # No reference: sensitivity is not defined, Dice counts the false voxels as 0.
     assert dice["left_out"] == {}
@@ -366,6 +423,12 @@ def test_unknown_options_are_refused_with_the_nearest_known_one() -> None:
         parse_options(CrossSiteConfig, {"cohort": "c", "training": {"max_minutes": 3}}, "sites.yaml")
     with pytest.raises(InputError, match="expected 'own' among them"):
         parse_options(CrossSiteConfig, {"cohort": "c", "rows": ["pool"]}, "sites.yaml")
+    with pytest.raises(InputError, match="wide_tolerance: expected more than the tolerance, 4, got 3; widen it"):
+        parse_options(CrossSiteConfig, {"cohort": "c", "tolerance": 4}, "sites.yaml")
+    suv = {"cohort": "c", "metrics": ["dice", "lesion_recall"], "lesions": {"match": "suvmax"}}
+    with pytest.raises(InputError, match="expected a rule that asks for no image, got 'suvmax'"):
+        parse_options(CrossSiteConfig, suv, "sites.yaml")
+    assert parse_options(CrossSiteConfig, suv | {"metrics": ["dice"]}, "sites.yaml").lesions.match == "suvmax"
     with pytest.raises(InputError, match="got 'dise'; choose among them"):
         parse_options(CrossSiteConfig, {"cohort": "c", "metrics": ["dise"]}, "sites.yaml")
 
@@ -390,6 +453,7 @@ def test_the_example_is_a_configuration_and_a_dry_run_prints_the_models(two_site
 def test_networks_are_planned_trained_and_scored_site_by_site(two_sites, tmp_path) -> None:
     out = tmp_path / "out"
     command = ["cross-site", str(two_sites), "-o", str(out), "--set", "budget=lite", "--set", "rows=[own]"]
+    command += ["--set", "metrics=[dice, lesion_recall, lesion_false_positives, ece]"]
     command += ["--set", "training={model: {name: plain_unet}, dims: 2d, steps: 2, validation: {every_steps: 0}}"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
@@ -405,7 +469,13 @@ def test_networks_are_planned_trained_and_scored_site_by_site(two_sites, tmp_pat
     assert manifest["asked"]["precision"] == "float32"
     assert len(manifest["folds"]["0"]["training_cases"]) == 2
     assert not (cell / "cohort" / "store").exists()
+    errors = pd.read_csv(out / "patients.csv").query("metric == 'ece'")["value"]
+    assert len(errors) == 2 * 6
+    assert errors.between(0, 1).all()
+    assert not (cell / "predictions" / "probabilities").exists()
     before = tables(out)
+    # The maps that the scores need are made anew.
+    (cell / "scored.json").unlink()
     again = CliRunner().invoke(app, [*command, "--json"])
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["site_attribute"] == "site"

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from equivox.reports.cross_site_markdown import cross_site_markdown
 from equivox.reports.cross_site_page import DEEPEST, colour_scale, heat_rows, matrix_cells, render_cross_site
-from equivox.reports.cross_site_words import claim, explanation, sentences, statements
+from equivox.reports.cross_site_words import claim, explanation, model_note, over_all_sites, sentences, statements
 
 
 def with_contrast(summary: dict[str, Any], **values: Any) -> dict[str, Any]:
@@ -62,6 +63,67 @@ def test_size_matched_rows_are_pointed_to_where_there_are_any(crossed) -> None:
     lite["rows"] = [row for row in lite["rows"] if row["kind"] != "pool_matched"]
     assert explanation("pooling_gain", lite).endswith("saw more patients. A full budget adds rows that have not.")
     assert explanation("gap", lite) == explanation("gap", crossed.summary)
+
+
+def with_model(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary with a mixed model of five sites."""
+    changed = copy.deepcopy(summary)
+    changed["population_claim"] = True
+    effects = [("away", -0.08, -0.15, -0.01), ("lesion_volume", 0.1, 0.02, 0.18)]
+    changed["metrics"][0]["mixed_model"] = {
+        "sites": 5,
+        "patients": 100,
+        "effects": [dict(zip(("name", "estimate", "low", "high"), one, strict=True)) for one in effects],
+        "deviations": {"site": 0.05, "site_and_row": 0.03, "patient": 0.1},
+        "residual": 0.02,
+    }
+    return changed
+
+
+def test_effects_over_all_sites_are_sentences_with_the_site_as_the_unit(crossed) -> None:
+    away, volume = over_all_sites(with_model(crossed.summary), 0)
+    assert away == ("Models of other sites against the own ones", "−0.08 Dice (95 % interval −0.15 to −0.01)")
+    # The slope is of the natural logarithm: 0.1 log 2 = 0.069 a doubling.
+    assert volume == ("Patients of twice the volume", "+0.07 Dice (95 % interval +0.01 to +0.12)")
+    note = model_note(with_model(crossed.summary), 0)
+    assert note.startswith("100 patients of 5 sites in one mixed model, the site being the unit; above 0 is better.")
+    assert "sites 0.05, row types at one site 0.03, patients 0.10, values of a patient 0.02" in note
+    assert over_all_sites(crossed.summary, 0) == []
+    assert "fewer than 5" in model_note(crossed.summary, 0)
+
+
+def test_gaps_at_both_tolerances_stand_beside_each_other(crossed) -> None:
+    assert "How borders are drawn" not in render_cross_site(crossed.summary, crossed.patients)
+    both = copy.deepcopy(crossed.summary)
+    for key, label in (("nsd", "NSD at 2 mm"), ("nsd_wide", "NSD at 3 mm")):
+        both["metrics"].append({**copy.deepcopy(both["metrics"][0]), "metric": key, "label": label})
+    both["sites"][0]["label_protocols"] = ["clinic", "study"]
+    page = render_cross_site(both, crossed.patients)
+    assert "How borders are drawn" in page
+    for text in ("Gap in NSD at 2 mm", "Gap in NSD at 3 mm", "clinic, study"):
+        assert text in page
+
+
+def test_what_was_not_computed_is_said(crossed) -> None:
+    assert "Lesion-wise detection, calibration, test-time adaptation." in render_cross_site(
+        crossed.summary, crossed.patients
+    )
+    more = copy.deepcopy(crossed.summary)
+    more["settings"]["metrics"] = ["dice", "lesion_recall", "ece"]
+    assert "Test-time adaptation." in render_cross_site(more, crossed.patients)
+
+
+def test_markdown_has_the_matrix_and_a_sentence_for_each_contrast(crossed) -> None:
+    text = (crossed.folder / "summary.md").read_text(encoding="utf-8")
+    assert text == cross_site_markdown(crossed.summary)
+    assert "| Trained on | Bern | Cork | Graz | Lund | Macro |\n|---|--:|--:|--:|--:|--:|\n| Bern alone |" in text
+    for place in (0, 1):
+        for _, statement in statements(crossed.summary, place):
+            assert f"{statement.words}. {statement.sentence}" in text
+    assert "no claim about other sites is possible" in text
+    hostile = json.loads(json.dumps(crossed.summary).replace("Graz", "<b>|x"))
+    assert "&lt;b&gt;\\|x alone" in cross_site_markdown(hostile)
+    assert "<b>" not in cross_site_markdown(hostile)
 
 
 def test_one_model_is_no_models(crossed) -> None:

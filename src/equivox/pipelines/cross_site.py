@@ -15,18 +15,19 @@ from equivox import __version__
 from equivox.atomic import atomic_path, remove_remains, require_writable, write_text
 from equivox.datasets.cohort import CONFIG_NAME, CohortConfig, load_cohort
 from equivox.datasets.text_table import read_text_table
-from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
 from equivox.options import Options, load_options, override_options, save_options
 from equivox.pipelines.cross_site_config import CrossSiteConfig
-from equivox.pipelines.crossing.cells import CELLS, Cell, Learner, Predictor, is_scored, make_cell, score_key
+from equivox.pipelines.crossing.cells import CELLS, Cell, Learner, Predictor, is_scored, make_cell
+from equivox.pipelines.crossing.measures import MEASURES, output_key
 from equivox.pipelines.crossing.pools import Model, all_folds, models_of
 from equivox.pipelines.crossing.sites import Sites, find_sites
 from equivox.pipelines.crossing.summary import (
     GROUP_COLUMNS,
     contrast_table,
     group_table,
+    lesion_rules,
     matrix_table,
     patient_table,
     population_claim,
@@ -36,7 +37,9 @@ from equivox.pipelines.crossing.summary import (
 from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.pipelines.training.lock import LOCK, locked
 from equivox.pipelines.training.resolve import flat
+from equivox.progress import progress_bar
 from equivox.reports.cross_site_figures import write_cross_site_figures
+from equivox.reports.cross_site_markdown import cross_site_markdown
 from equivox.reports.cross_site_page import write_cross_site
 from equivox.reports.embedding import finite
 
@@ -45,8 +48,9 @@ logger = logging.getLogger(__name__)
 CONFIG, SPLITS = "config.yaml", "splits.csv"
 CONTRASTS, PATIENTS, GROUPS = "contrasts.csv", "patients.csv", "groups.csv"
 PROTOCOL, SUMMARY, REPORT, FIGURES = "protocol.json", "cross_site.json", "report.html", "figures"
+WORDS = "summary.md"
 
-_FILES = (CONFIG, SPLITS, CELLS, LOCK, CONTRASTS, PATIENTS, GROUPS, PROTOCOL, SUMMARY, REPORT, FIGURES)
+_FILES = (CONFIG, SPLITS, CELLS, LOCK, CONTRASTS, PATIENTS, GROUPS, PROTOCOL, SUMMARY, WORDS, REPORT, FIGURES)
 _SPLIT_COLUMNS = ["case_id", "patient_id", "site", "fold", "content"]
 
 
@@ -56,7 +60,7 @@ class CrossSite:
 
     Attributes:
         folder: Holds `matrix_<metric>.csv`, `contrasts.csv`, `patients.csv`, `groups.csv`, `splits.csv`,
-            `protocol.json`, `cross_site.json`, `report.html` and the models.
+            `protocol.json`, `cross_site.json`, `summary.md`, `report.html` and the models.
         summary: What `cross_site.json` holds.
         patients: What `patients.csv` holds.
     """
@@ -225,15 +229,21 @@ def _all_cells(job: _Job, out: Path, workers: int, learn: Learner | None, segmen
         logger.info("%d of %d models are there already.", len(job.models) - waiting, len(job.models))
     cells: list[Cell] = []
     begun, done = time.monotonic(), 0
-    for number, model in enumerate(job.models, 1):
-        new = not is_scored(model, out)
-        if new:
-            left = (time.monotonic() - begun) / done * (waiting - done) if done else None
-            eta = "" if left is None else f"; about {_duration(left)} left"
-            logger.info("Model %d of %d: %s%s.", number, len(job.models), model.words, eta)
-        cells.append(make_cell(model, job.sites, job.config, out, workers=workers, learn=learn, segment=segment))
-        done += new
-        _refuse_unlike(cells)
+    with progress_bar() as bar:
+        line = bar.add_task("Models", total=waiting)
+        # From here on the time of the first model counts too.
+        bar.advance(line, 0)
+        for number, model in enumerate(job.models, 1):
+            new = not is_scored(model, out)
+            if new:
+                left = (time.monotonic() - begun) / done * (waiting - done) if done else None
+                eta = "" if left is None else f"; about {_duration(left)} left"
+                logger.info("Model %d of %d: %s%s.", number, len(job.models), model.words, eta)
+                bar.update(line, description=f"Model {number} of {len(job.models)}: {model.words}")
+            cells.append(make_cell(model, job.sites, job.config, out, workers=workers, learn=learn, segment=segment))
+            done += new
+            bar.advance(line, int(new))
+            _refuse_unlike(cells)
     return cells
 
 
@@ -286,8 +296,9 @@ def _summary(job: _Job, cells: Sequence[Cell]) -> dict[str, Any]:
             for name, models in rows.items()
         ],
         "metrics": [
-            summarise_metric(cells, sites, key, units.get(score_key(key), ""), config) for key in config.metrics
+            summarise_metric(cells, sites, key, units.get(output_key(key), ""), config) for key in config.metrics
         ],
+        "lesion_rules": lesion_rules(sites, config),
         "groups": group_table(cells, sites, config),
         "classes": list(sites.classes),
         "missing_classes": {name: list(lacking) for name, lacking in sites.missing_classes.items()},
@@ -309,7 +320,7 @@ def _protocol(out: Path, job: _Job, cells: Sequence[Cell], summary: Mapping[str,
         "config_sha256": file_sha256(out / CONFIG),
         "seed": job.config.seed,
         "training_seed": job.config.training.seed,
-        "metric_versions": {key: METRICS[key].version for key in job.config.metrics},
+        "metric_versions": {key: MEASURES[key].version for key in job.config.metrics},
         "averaging": (
             "Each model is scored on each patient that it is a test for; a patient's value in a row is the mean over "
             "those models. A cell is the mean over the site's patients."
@@ -354,6 +365,7 @@ def _write(
     protocol = _protocol(out, job, cells, summary)
     write_text(out / PROTOCOL, json.dumps(protocol, indent=2, ensure_ascii=False) + "\n")
     write_summary(out / SUMMARY, summary)
+    write_text(out / WORDS, cross_site_markdown(summary))
     write_cross_site(out / REPORT, summary=summary, patients=patients)
     if figures:
         write_cross_site_figures(out / FIGURES, summary)

@@ -4,11 +4,12 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from equivox.definitions import METRICS
+from equivox.metrics.lesions.options import LesionOptions
 from equivox.metrics.masks.empty import EmptyPolicy
 from equivox.metrics.masks.surface import HD95Convention
 from equivox.metrics.statistics.cross_site import PoolKind
 from equivox.options import Options
+from equivox.pipelines.crossing.measures import MEASURES, WIDE_NSD, asked_of
 from equivox.pipelines.training_config import TrainingConfig
 
 Covariate = Literal["lesion_volume", "slice_thickness"]
@@ -23,11 +24,15 @@ seed: 0                   # Of the folds, the size-matched draws and the statist
 budget: full              # full: every fold; lite: fold 0 alone, without size-matched rows.
 # rows: [own, pool, pool_matched, leave_out]   # Also leave_out_matched.
 matched_draws: 3          # Random subsets behind each size-matched row.
-metrics: [dice, nsd, hd95]   # The first is the endpoint; the others are exploratory.
+# The first is the endpoint; the others are exploratory. Also lesion_recall, lesion_false_positives, ece.
+metrics: [dice, nsd, nsd_wide, hd95, volume_error]
 tolerance: 2.0            # Of NSD, in mm (voxels where sizes are not real).
+wide_tolerance: 3.0       # Of nsd_wide: does a gap remain where borders are drawn otherwise?
 empty: penalise           # How structures are scored that one or both masks lack.
 case_mix: [lesion_volume, slice_thickness]   # What gaps are also adjusted for.
-# lesion_class: lesion    # Whose volume counts; all classes together by default.
+# lesion_class: lesion    # Whose volume and lesions count; all classes by default.
+# lesions: {match: any_overlap}   # How lesions are told apart and matched.
+# label_protocol: annotator       # The attribute that says how the masks were drawn.
 # memory_gib: 4           # What a training step may take; by default it goes by the machine.
 training:                 # Any option of 'equivox train' (its config.yaml); the same for every row.
   model: {name: unetpp}
@@ -50,11 +55,16 @@ class CrossSiteConfig(Options):
             pool_matched.
         matched_draws: Random subsets behind each size-matched row.
         budget: ``lite`` trains and tests fold 0 alone.
-        metrics: Keys of the metrics; the first is the endpoint. A signed error counts by its size.
+        metrics: Keys of `MEASURES`; the first is the endpoint. A signed error counts by its size.
         tolerance: Of NSD, in mm (in voxels where sizes are not real).
+        wide_tolerance: Of the second NSD: what remains of a gap at a wider tolerance is less one of how borders are
+            drawn.
         empty: How structures are scored that are missing from the reference, the prediction or both.
         hd95: The convention of the distances.
-        lesion_class: The class whose volume balances the folds and is regressed out; None takes all classes together.
+        lesions: How lesions are told apart and matched, for the metrics that count them.
+        lesion_class: The class whose volume balances the folds and is regressed out, and whose lesions are counted;
+            None takes all classes.
+        label_protocol: The attribute that says by which protocol a reference was drawn; None knows of none.
         case_mix: What gaps are also adjusted for.
         duplicates: What to do about patients of whom the same scan is there twice: stop, or say so and go on.
         minimum_group: Sites of fewer patients get no interval and no test, and so do groups.
@@ -74,11 +84,14 @@ class CrossSiteConfig(Options):
     rows: tuple[PoolKind, ...] | None = None
     matched_draws: int = Field(default=3, ge=1)
     budget: Literal["full", "lite"] = "full"
-    metrics: tuple[str, ...] = ("dice", "nsd", "hd95")
+    metrics: tuple[str, ...] = ("dice", "nsd", "nsd_wide", "hd95", "volume_error")
     tolerance: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    wide_tolerance: float = Field(default=3.0, ge=0, allow_inf_nan=False)
     empty: EmptyPolicy = "penalise"
     hd95: HD95Convention = "directed_max"
+    lesions: LesionOptions = Field(default_factory=LesionOptions)
     lesion_class: str | None = None
+    label_protocol: str | None = None
     case_mix: tuple[Covariate, ...] = ("lesion_volume", "slice_thickness")
     duplicates: Literal["refuse", "warn"] = "refuse"
     minimum_group: int = Field(default=10, ge=5)
@@ -92,10 +105,10 @@ class CrossSiteConfig(Options):
     @field_validator("metrics")
     @classmethod
     def _are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [key for key in metrics if key not in METRICS]
+        unknown = [key for key in metrics if key not in MEASURES]
         if unknown or not metrics:
             got = f"'{unknown[0]}'" if unknown else "none"
-            msg = f"expected some of {', '.join(METRICS)}, got {got}; choose among them"
+            msg = f"expected some of {', '.join(MEASURES)}, got {got}; choose among them"
             raise ValueError(msg)
         return tuple(dict.fromkeys(metrics))
 
@@ -111,6 +124,19 @@ class CrossSiteConfig(Options):
     def _rows_are_trained_alike(self) -> "CrossSiteConfig":
         if self.training.max_minutes is not None:
             msg = "training.max_minutes: expected none, as rows would be trained for unequal steps; write steps"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _measures_can_be_taken(self) -> "CrossSiteConfig":
+        if WIDE_NSD in self.metrics and self.wide_tolerance <= self.tolerance:
+            msg = (
+                f"wide_tolerance: expected more than the tolerance, {self.tolerance:g}, got {self.wide_tolerance:g}; "
+                f"widen it, or leave {WIDE_NSD} out of the metrics"
+            )
+            raise ValueError(msg)
+        if asked_of(self.metrics, "lesions") and self.lesions.match == "suvmax":
+            msg = "lesions.match: expected a rule that asks for no image, got 'suvmax'; take any_overlap, dice or cover"
             raise ValueError(msg)
         return self
 

@@ -8,7 +8,16 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from equivox.atomic import write_text
-from equivox.reports.cross_site_words import KINDS, claim, explanation, findings, methods, statements
+from equivox.reports.cross_site_words import (
+    KINDS,
+    claim,
+    explanation,
+    findings,
+    methods,
+    model_note,
+    over_all_sites,
+    statements,
+)
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
 from equivox.reports.file_stem import file_stem
@@ -21,6 +30,8 @@ DEEPEST: Final = 55
 
 _LEAST_SCALE: Final = 0.1
 """A difference of a fraction by less than this is never painted in full; of other metrics, by less of the mean."""
+
+_SCOPES: Final = {"all": "all sites", "within": "within sites"}
 
 ROW_WORDS: Final = {
     "own": "{site} alone",
@@ -109,7 +120,10 @@ def render_cross_site(summary: Mapping[str, Any], patients: pd.DataFrame) -> str
         site_names=[one["site"] for one in summary["sites"]],
         contrast_heads=_contrast_heads(summary),
         contrast_rows=[_contrast_row(metric, one) for metric in metrics for one in metric["contrasts"]],
+        over_all=over_all_sites(summary, 0),
+        model_note=model_note(summary, 0),
         site_table=_site_table(summary),
+        protocol_table=_protocol_table(summary),
         case_mix=_case_mix_table(summary),
         case_mix_note=_case_mix_note(summary),
         group_heads=_group_heads(summary),
@@ -214,11 +228,14 @@ def _contrast_heads(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _contrast_row(metric: Mapping[str, Any], one: Mapping[str, Any]) -> list[str]:
+    cells = [one["site"], metric["label"], KINDS[one["kind"]][0], number(one["patients"], 0)]
+    return [*cells, _difference(metric, one), p_value(one["p"]), p_value(one["p_adjusted"])]
+
+
+def _difference(metric: Mapping[str, Any], one: Mapping[str, Any]) -> str:
     places = decimals(metric["kind"], one["difference"], one["low"], one["high"])
     ends = interval(one["low"], one["high"], places, sign=True)
-    difference = signed(one["difference"], places) + (f" ({ends})" if ends else "")
-    cells = [one["site"], metric["label"], KINDS[one["kind"]][0], number(one["patients"], 0), difference]
-    return [*cells, p_value(one["p"]), p_value(one["p_adjusted"])]
+    return signed(one["difference"], places) + (f" ({ends})" if ends else "")
 
 
 def _site_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -274,6 +291,25 @@ def _case_mix_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[st
     return heads, rows
 
 
+def _protocol_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
+    """Return the gaps at both tolerances, and how each site's references were drawn, as far as either is known."""
+    metrics = {one["metric"]: one for one in summary["metrics"]}
+    pair = [metrics[key] for key in ("nsd", "nsd_wide") if key in metrics]
+    protocols = any(one["label_protocols"] for one in summary["sites"])
+    if len(pair) < 2 and not protocols:
+        return None
+    pair = pair if len(pair) == 2 else []
+    heads = ["Site", *(["Label protocol"] if protocols else []), *(f"Gap in {metric['label']}" for metric in pair)]
+    rows = []
+    for one in summary["sites"]:
+        cells = [one["site"], *([", ".join(one["label_protocols"]) or MISSING] if protocols else [])]
+        for metric in pair:
+            gap = [each for each in metric["contrasts"] if (each["kind"], each["site"]) == ("gap", one["site"])]
+            cells.append(_difference(metric, gap[0]) if gap else MISSING)
+        rows.append(cells)
+    return heads, rows
+
+
 def _case_mix_note(summary: Mapping[str, Any]) -> str:
     words = {"lesion_volume": "log volume", "slice_thickness": "slice thickness"}
     mixes = [mix for mix in summary["metrics"][0]["case_mix"].values() if mix is not None]
@@ -309,7 +345,7 @@ def _group_row(one: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
         places = decimals(metric["kind"], one["difference"], one["low"], one["high"])
         ends = interval(one["low"], one["high"], places, sign=True)
         difference = f"{signed(one['difference'], places)} ({ends})"
-    cells = [one["attribute"], one["group"], one["site"] or "all sites", number(one["patients"], 0)]
+    cells = [one["attribute"], one["group"], _SCOPES.get(one["scope"]) or one["site"], number(one["patients"], 0)]
     return [*cells, _plain(metric, one["mean"]), difference, p_value(one["p_adjusted"])]
 
 
@@ -320,7 +356,10 @@ def _left_out(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             words = f"{len(patients)} patients without a value in every row, so in no row: {', '.join(patients[:8])}"
             items.append((f"{metric['label']} at {site}", words + (" ..." if len(patients) > 8 else "")))
     items += [(f"Case {one['case_id']}", one["reason"]) for one in summary["excluded_cases"]]
-    items.append(
-        ("Not computed", "Lesion-wise detection, calibration, test-time adaptation, and a mixed model over sites.")
-    )
+    asked = summary["settings"]["metrics"]
+    not_computed = ["lesion-wise detection"] if not any(key.startswith("lesion_") for key in asked) else []
+    not_computed += ["calibration"] if "ece" not in asked else []
+    not_computed += ["test-time adaptation"]
+    words = f"{', '.join(not_computed)}."
+    items.append(("Not computed", words[:1].upper() + words[1:]))
     return items

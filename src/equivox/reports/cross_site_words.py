@@ -1,5 +1,6 @@
 """What a comparison across sites says in words: a sentence for each contrast, what may be claimed, and the methods."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -127,6 +128,53 @@ def claim(summary: Mapping[str, Any]) -> str:
     )
 
 
+EFFECTS: Final = {
+    "away": "Models of other sites against the own ones",
+    "pool": "Models of all sites against the own ones",
+    "pool_matched": "Size-matched models of all sites against the own ones",
+    "leave_out": "Models of all sites but the one against the own ones",
+    "leave_out_matched": "Size-matched models of all sites but the one against the own ones",
+    "lesion_volume": "Patients of twice the volume",
+}
+"""Effect of the mixed model -> what it is of."""
+
+
+def over_all_sites(summary: Mapping[str, Any], place: int) -> list[tuple[str, str]]:
+    """Return the effects of the mixed model as pairs of a head and words, none where there is no model."""
+    metric = summary["metrics"][place]
+    model = metric["mixed_model"]
+    level = f"{100 * summary['settings']['confidence']:g} % interval"
+    unit = f" {unit_text(metric['unit'])}" if metric["unit"] else ""
+    found = []
+    for one in [] if model is None else model["effects"]:
+        scale = math.log(2) if one["name"] == "lesion_volume" else 1.0
+        estimate, low, high = (scale * one[key] for key in ("estimate", "low", "high"))
+        places = decimals(metric["kind"], estimate, low, high)
+        ends = interval(low, high, places, sign=True)
+        words = f"{signed(estimate, places)}{unit} {metric['label']} ({level} {ends}{unit})"
+        found.append((EFFECTS[one["name"]], words))
+    return found
+
+
+def model_note(summary: Mapping[str, Any], place: int) -> str:
+    """Return what the mixed model of a metric is, or why there is none."""
+    metric = summary["metrics"][place]
+    model = metric["mixed_model"]
+    if model is None:
+        if not summary["population_claim"]:
+            return "No mixed model over sites, as models were trained at fewer than 5."
+        return "No mixed model over sites: the values leave nothing for its residual, or volumes are not known."
+    deviations = model["deviations"]
+    spread = {"sites": deviations["site"], "row types at one site": deviations["site_and_row"]}
+    spread |= {"patients": deviations["patient"], "values of a patient": model["residual"]}
+    words = ", ".join(f"{name} {number(value, decimals(metric['kind'], value))}" for name, value in spread.items())
+    return (
+        f"{model['patients']} patients of {model['sites']} sites in one mixed model, the site being the unit; above 0 "
+        f"is better. Standard deviations between {words}. It speaks of other sites only as far as these are a sample "
+        "of them. Exploratory."
+    )
+
+
 def findings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the worst cell, the best source and the hardest target, as pairs of a head and words."""
     metric = summary["metrics"][0]
@@ -167,7 +215,7 @@ def methods(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "Rows",
             "One site alone; all sites; all sites with as many patients as the median single site has (in the sites' "
-            f"proportions, {settings['matched_draws']} draws); all sites but one. All are trained alike.",
+            f"proportions, {_draws(settings['matched_draws'])}); all sites but one. All are trained alike.",
         ),
         (
             "No look at the target",
@@ -190,20 +238,46 @@ def methods(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             "is better; means of distances and errors are as they are.",
         ),
         (
+            "Over all sites",
+            "With 5 sites or more: value ~ row type + log volume + (1 | site) + (1 | site and row type) + "
+            "(1 | patient), by restricted maximum likelihood; one value a patient and row type, that of other single "
+            "sites' models being their mean. Without the second intercept patients would pass for sites, and intervals "
+            "hold for these sites alone. Row types have t intervals with as many degrees of freedom as there are "
+            "sites, less one; they are taken to vary alike from site to site, which the t interval of the mean gap is "
+            "not.",
+        ),
+        (
             "What intervals hold for",
             "Patients of these sites, with these trained models. Other seeds of the training would give other models; "
             "that spread is not in the intervals.",
         ),
         (
             "Groups",
-            "Of the models of all sites: each group against the rest by permuting patients, at each site and over all. "
-            "Exploratory: whether a gap seen over all sites is there within sites too.",
+            "Of the models of all sites: each group against the rest by permuting patients, over all sites, within "
+            "sites (permuted at their site alone, all sites together), and at each. Exploratory: whether a "
+            "gap seen over all sites is there within sites too.",
         ),
         (
             "Reading",
             "A site is also its patients, its protocol and its annotators. A gap says that models do not carry over; "
             "it does not say why.",
         ),
+        *_measures(summary),
         ("Seeds", f"Folds, draws and statistics {settings['seed']}, training {settings['training']['seed']}."),
         ("Classes", f"Scored: {', '.join(summary['classes'])}. Empty masks: '{settings['empty']}'."),
     ]
+
+
+def _measures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a reader must know of the metrics beyond their names."""
+    known = [(one["label"], _sentence(one["details"])) for one in summary["metrics"] if one["details"]]
+    rules = summary["lesion_rules"]
+    return [*known, *([("Lesions", " ".join(rules))] if rules else [])]
+
+
+def _draws(count: int) -> str:
+    return f"{count} draw" if count == 1 else f"{count} draws"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"

@@ -1,6 +1,7 @@
 """Every page as one HTML file that needs nothing else: templates, style, script, and data that can be saved."""
 
 import base64
+import functools
 import gzip
 from importlib.resources import files
 from typing import Any
@@ -22,17 +23,10 @@ def render(template: str, **context: Any) -> str:
         context: What it shows. Every page needs `version` (of the software), `kind` (of the page), `title`, `facts`
             (pairs of words below the title) and `contents` (pairs of anchor and label, one or more).
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("equivox.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["words"] = words
-    environment.filters["counted"] = lambda count: number(count, 0)
-    return environment.get_template(template).render(
-        style=_palette() + _asset("report.css"), script=_asset("report.js"), **context
+    return (
+        _environment()
+        .get_template(template)
+        .render(style=_palette() + _asset("report.css"), script=_asset("report.js"), **context)
     )
 
 
@@ -53,6 +47,21 @@ def packed_csv(table: pd.DataFrame) -> str:
     """Return a table as gzipped CSV in base64: the script unpacks it when it is saved."""
     text = table.to_csv(index=False, lineterminator="\n")
     return base64.b64encode(gzip.compress(text.encode("utf-8"), mtime=0)).decode("ascii")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Return where templates come from: once, as it keeps those that it has compiled."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("equivox.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = words
+    environment.filters["counted"] = lambda count: number(count, 0)
+    return environment
 
 
 def _asset(name: str) -> Markup:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
@@ -14,24 +15,20 @@ from equivox.atomic import atomic_folder, atomic_path, write_text
 from equivox.datasets.cohort import Cohort, load_cohort, resolve_path, save_cohort
 from equivox.datasets.split import SPLIT_NAME
 from equivox.datasets.text_table import read_text_table
-from equivox.definitions import METRICS
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
-from equivox.metrics.statistics.patient_means import patient_values
 from equivox.options import Options
-from equivox.parallel import map_cases
 from equivox.pipelines.cross_site_config import CrossSiteConfig
+from equivox.pipelines.crossing.measures import MEASURES, asked_of
 from equivox.pipelines.crossing.pools import Model
+from equivox.pipelines.crossing.scoring import score_predictions
 from equivox.pipelines.crossing.sites import Sites
-from equivox.pipelines.evaluation.cases import CaseResult, ScoringTask, score_one
-from equivox.pipelines.evaluation.predictions import read_label_names
+from equivox.pipelines.prediction.map_names import PROBABILITIES
 from equivox.pipelines.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
 CELLS, TRAINED, SCORED, SCORES = "cells", "trained.json", "scored.json", "scores.csv"
-SCORE_COLUMNS: Final = ("patient_id", "site", "metric", "value")
-
 _COHORT, _RUN, _TARGETS, _PREDICTIONS = "cohort", "run", "targets", "predictions"
 
 
@@ -41,7 +38,7 @@ class Cell:
 
     Attributes:
         model: Which one.
-        scores: One row a patient, site and metric: `SCORE_COLUMNS`.
+        scores: One row a patient, site and metric: `scoring.SCORE_COLUMNS`.
         facts: What was trained: hashes, dimensions, steps; units of the scores.
     """
 
@@ -54,7 +51,7 @@ Learner = Callable[[Path, Path, CrossSiteConfig, int], Mapping[str, Any]]
 """Trains on the first folder into the second, or goes on there, and returns facts with at least ``sha256``."""
 
 Predictor = Callable[[Path, Path, Path, CrossSiteConfig], None]
-"""Segments with a run (first) the cohort (second) into a folder (third)."""
+"""Segments with a run (first) the cohort (second) into a folder (third), with maps where the metrics want them."""
 
 
 def make_cell(
@@ -107,20 +104,30 @@ def make_cell(
             "model": facts["sha256"],
             "cases": {case: cases[case].content for case in targets},
             "sites": {site: list(patients) for site, patients in model.tested.items()},
-            "metrics": {key: METRICS[key].version for key in config.metrics},
+            "metrics": {key: MEASURES[key].version for key in config.metrics},
             "settings": [config.tolerance, config.empty, config.hd95, config.overlap, sites.classes],
+            "wide_tolerance": config.wide_tolerance if asked_of(config.metrics, "wide") else None,
+            "lesions": [config.lesions.model_dump(mode="json"), config.lesion_class]
+            if asked_of(config.metrics, "lesions")
+            else None,
         }
     )
     scored = _noted(folder / SCORED, scored_key)
     whole = scored is not None and (folder / SCORES).is_file() and file_sha256(folder / SCORES) == scored["sha256"]
     if scored is None or not whole:
+        predictions = folder / _PREDICTIONS
         _write_targets(folder / _TARGETS, sites.cohort, targets)
-        (segment or _segment)(folder / _RUN, folder / _TARGETS, folder / _PREDICTIONS, config)
-        scores, units = _score(folder, model, sites, config, targets, workers)
+        if asked_of(config.metrics, "probabilities") and not (predictions / PROBABILITIES).is_dir():
+            # Masks without their maps are of a run that was done with them.
+            shutil.rmtree(predictions, ignore_errors=True)
+        (segment or _segment)(folder / _RUN, folder / _TARGETS, predictions, config)
+        scores, units = score_predictions(predictions, model, sites, config, targets, workers)
         with atomic_path(folder / SCORES) as temporary:
             scores.to_csv(temporary, index=False, lineterminator="\n")
         scored = {"key": scored_key, "sha256": file_sha256(folder / SCORES), "units": units}
         write_text(folder / SCORED, _json(scored))
+        # A map a class and case is many times the masks.
+        shutil.rmtree(predictions / PROBABILITIES, ignore_errors=True)
     return Cell(model, read_scores(folder / SCORES), {**facts, "units": scored["units"]})
 
 
@@ -134,16 +141,6 @@ def read_scores(path: Path) -> pd.DataFrame:
     table = read_text_table(path)
     # Python reads back the very number that was written, whatever the version of pandas.
     return table.assign(value=[float(text) for text in table["value"]])
-
-
-def score_key(metric: str) -> str:
-    """Return what a metric is called in the outputs: a signed error counts by its size.
-
-    Example:
-        >>> score_key("dice"), score_key("volume_error")
-        ('dice', 'absolute_volume_error')
-    """
-    return f"absolute_{metric}" if METRICS[metric].better == "zero" else metric
 
 
 def _noted(path: Path, key: str) -> dict[str, Any] | None:
@@ -212,8 +209,6 @@ def training_overrides(config: TrainingConfig) -> tuple[str, ...]:
 
 def _learn(cohort_folder: Path, run_folder: Path, config: CrossSiteConfig, workers: int) -> Mapping[str, Any]:
     """Plan the cohort by itself and train on all of it but the patient of the curve."""
-    import shutil
-
     from equivox.datasets.plan import PLAN_NAME
     from equivox.pipelines.plan import plan_cohort
     from equivox.pipelines.preprocess import STORE_NAME
@@ -250,82 +245,14 @@ def _segment(run: Path, targets: Path, predictions: Path, config: CrossSiteConfi
     except InputError as error:
         msg = f"{run.parent}: expected the model as it was trained, got a damaged one ({error}); remove this folder"
         raise InputError(f"{msg} and run again") from error
-    options = PredictionOptions(overlap=config.overlap, device=config.training.device)
+    options = PredictionOptions(
+        overlap=config.overlap,
+        device=config.training.device,
+        probabilities=bool(asked_of(config.metrics, "probabilities")),
+    )
     results = predict(run, [], predictions, cohort=targets, options=options, resume=predictions.exists())
     failed = [result for result in results if result.status not in {"done", "kept"}]
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         msg = f"case {failed[0].case_id}: {failed[0].message}{more}"
         raise RuntimeError(msg) if any(result.our_fault for result in failed) else InputError(msg)
-
-
-def _score(
-    folder: Path, model: Model, sites: Sites, config: CrossSiteConfig, targets: list[str], workers: int
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Score every case as an evaluation does, and reduce to one value a patient and metric."""
-    cohort, predictions = sites.cohort, folder / _PREDICTIONS
-    named = read_label_names(predictions) or {}
-    families = tuple(dict.fromkeys(("overlap", *(METRICS[key].family for key in config.metrics))))
-    tasks = []
-    for case_id in targets:
-        case, mask = cohort.case(case_id), predictions / f"{case_id}.nii.gz"
-        if case.label is None or not mask.is_file():
-            msg = f"{mask}: expected the prediction of case '{case_id}', got none; remove {predictions} and run again"
-            raise InputError(msg)
-        # Values of classes that are not scored count as background.
-        tasks.append(
-            ScoringTask(
-                case_id=case_id,
-                reference=case.label,
-                prediction=mask,
-                classes=sites.classes,
-                reference_values=cohort.config.label_indices,
-                prediction_values={0: 0} | {value: cohort.config.classes.get(name, 0) for value, name in named.items()},
-                in_voxels=sites.in_voxels,
-                tolerance=config.tolerance,
-                empty=config.empty,
-                hd95=config.hd95,
-                families=families,
-                resample=False,
-            )
-        )
-    outcomes = map_cases(score_one, tasks, workers=workers, description="Scoring")
-    failed = next((outcome for outcome in outcomes if outcome.result is None), None)
-    if failed is not None:
-        mend = f"; or remove {predictions} and run again" if str(predictions) in str(failed.error) else ""
-        msg = f"case {failed.item.case_id}: {failed.error}{mend}"
-        raise RuntimeError(msg) if failed.details else InputError(msg)
-    results = [outcome.result for outcome in outcomes if outcome.result is not None]
-    return _patient_scores(results, model, sites, config), _units(results, config)
-
-
-def _patient_scores(results: Iterable[CaseResult], model: Model, sites: Sites, config: CrossSiteConfig) -> pd.DataFrame:
-    owners = {case.case_id: case.patient_id for case in sites.cases}
-    rows = pd.DataFrame(
-        [
-            {"case_id": result.case_id, "patient_id": owners[result.case_id], **row}
-            for result in results
-            for row in result.rows
-        ]
-    )
-    found = []
-    for metric in config.metrics:
-        signed = METRICS[metric].better == "zero"
-        values = patient_values(
-            rows.assign(**{metric: rows[metric].astype("float64").abs()}) if signed else rows, metric
-        )
-        for site, patients in model.tested.items():
-            found += [(one, site, score_key(metric), values[one]) for one in patients if one in values.index]
-    return pd.DataFrame(found, columns=list(SCORE_COLUMNS))
-
-
-def _units(results: Iterable[CaseResult], config: CrossSiteConfig) -> dict[str, str]:
-    kinds = {(result.length_unit, result.volume_unit) for result in results}
-    if len(kinds) > 1:
-        msg = (
-            "cohort: expected all cases alike, got several kinds of voxel size; declare nominal_spacing to have voxels"
-        )
-        raise InputError(msg)
-    ((length, volume),) = kinds
-    units = {"distance": str(length), "volume": str(volume)}
-    return {score_key(key): units.get(METRICS[key].kind, "") for key in config.metrics}

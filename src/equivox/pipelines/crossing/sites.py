@@ -4,7 +4,7 @@ import hashlib
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from equivox.datasets.check import examine_cohort, find_shared_contents
@@ -50,9 +50,10 @@ class Sites:
         tested: Further sites, for testing only.
         classes: Classes that every site has: those that are scored.
         missing_classes: Classes that are not scored -> the sites that lack them.
-        attributes: Attribute -> patient -> group, None where unknown; without the sites themselves.
+        attributes: Attribute -> patient -> group, None where unknown; without the sites and the label protocol.
         orders: Attribute -> its groups in the order to show them.
         in_voxels: Nothing in mm or ml may be claimed.
+        protocols: Site -> the label protocols in use there; empty where none is declared.
         excluded: Case -> why it takes no part.
         notes: What a reader should know.
     """
@@ -66,6 +67,7 @@ class Sites:
     attributes: Mapping[str, Mapping[str, str | None]]
     orders: Mapping[str, tuple[str, ...]]
     in_voxels: bool
+    protocols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     excluded: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -96,10 +98,11 @@ def find_sites(cohort: Cohort, config: CrossSiteConfig, workers: int) -> Sites:
             patients, a file cannot be read, or fewer than two sites are large enough.
     """
     table = cohort.folder / TABLE_NAME
-    if config.site not in cohort.config.attributes:
-        declared = ", ".join(cohort.config.attributes) or "none"
-        msg = f"site: expected an attribute of {cohort.folder / 'cohort.yaml'}, which declares {declared}, got "
-        raise InputError(f"{msg}'{config.site}'; declare it there, or name another")
+    for option, name in (("site", config.site), ("label_protocol", config.label_protocol)):
+        if name is not None and name not in cohort.config.attributes:
+            declared = ", ".join(cohort.config.attributes) or "none"
+            msg = f"{option}: expected an attribute of {cohort.folder / 'cohort.yaml'}, which declares {declared}, got "
+            raise InputError(f"{msg}'{name}'; declare it there, or name another")
     if config.lesion_class is not None and config.lesion_class not in cohort.config.classes:
         msg = f"lesion_class: expected one of {list(cohort.config.classes)}, got '{config.lesion_class}'; choose one"
         raise InputError(msg)
@@ -132,9 +135,13 @@ def find_sites(cohort: Cohort, config: CrossSiteConfig, workers: int) -> Sites:
         f"Class {name} is not scored, as it is in no reference mask of {', '.join(lacking)}."
         for name, lacking in missing.items()
     ]
+    protocols = {} if config.label_protocol is None else _protocols(part, cases, config.label_protocol)
+    if len(set(protocols.values())) > 1:
+        named = "; ".join(f"{site}: {', '.join(names)}" for site, names in protocols.items())
+        notes.append(f"References of the sites were drawn by other protocols, and a gap may be one of these: {named}.")
     for note in notes:
         logger.warning("%s", note)
-    groups, orders = _groups(part, cases, config.site)
+    groups, orders = _groups(part, cases, {config.site, config.label_protocol})
     return Sites(
         cohort=part,
         cases=tuple(cases),
@@ -145,6 +152,7 @@ def find_sites(cohort: Cohort, config: CrossSiteConfig, workers: int) -> Sites:
         attributes=groups,
         orders=orders,
         in_voxels=in_voxels,
+        protocols=protocols,
         excluded=excluded,
         notes=tuple(notes),
     )
@@ -269,14 +277,24 @@ def _shared_classes(
     return classes, missing
 
 
+def _protocols(cohort: Cohort, cases: Sequence[SiteCase], attribute: str) -> dict[str, tuple[str, ...]]:
+    site_of = {case.case_id: case.site for case in cases}
+    found: dict[str, set[str]] = {site: set() for site in sorted(set(site_of.values()))}
+    for case in cohort.cases:
+        if case.case_id in site_of:
+            protocol = cohort.config.attributes[attribute].group_of(case.attributes[attribute])
+            found[site_of[case.case_id]].add("not known" if protocol is None else protocol)
+    return {site: tuple(sorted(names)) for site, names in found.items()}
+
+
 def _groups(
-    cohort: Cohort, cases: Sequence[SiteCase], site: str
+    cohort: Cohort, cases: Sequence[SiteCase], without: Collection[str | None]
 ) -> tuple[dict[str, dict[str, str | None]], dict[str, tuple[str, ...]]]:
     kept = {case.case_id for case in cases}
     own = [case for case in cohort.cases if case.case_id in kept]
     groups, orders = {}, {}
     for name, attribute in cohort.config.attributes.items():
-        if name == site:
+        if name in without:
             continue
         values = [attribute.group_of(case.attributes[name]) for case in own]
         by_patient, _ = one_group_per_patient([case.patient_id for case in own], values)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from equivox.definitions import METRICS
 from equivox.metrics.statistics.bootstrap import mean_interval
+from equivox.metrics.statistics.contrast_design import Blocks
 from equivox.metrics.statistics.cross_site import (
     SITES_FOR_CLAIMS,
     Cells,
@@ -22,15 +22,19 @@ from equivox.metrics.statistics.cross_site import (
     summarise_sites,
 )
 from equivox.metrics.statistics.permutation import contrast_family
+from equivox.metrics.statistics.site_model import model_sites
 from equivox.pipelines.cross_site_config import CrossSiteConfig
-from equivox.pipelines.crossing.cells import Cell, score_key
+from equivox.pipelines.crossing.cells import Cell
+from equivox.pipelines.crossing.measures import MEASURES, asked_of, label_of, output_key
 from equivox.pipelines.crossing.sites import Sites
+from equivox.pipelines.evaluation.lesions import describe_lesions
 from equivox.pipelines.patient_summary import interval_ends
 
 _BOUNDS = {"fraction": (0.0, 1.0), "distance": (0.0, math.inf), "count": (0.0, math.inf), "volume": (0.0, math.inf)}
 
-GROUP_COLUMNS = ("attribute", "group", "site", "patients", "mean", "difference", "low", "high", "p_adjusted")
-"""Of `groups.csv`; the site is empty where all sites are taken together."""
+GROUP_COLUMNS = ("attribute", "group", "scope", "site", "patients", "mean", "difference", "low", "high", "p_adjusted")
+"""Of `groups.csv`. The scope is ``all`` sites, ``within`` sites (patients of a site with one another, all sites
+together), or one ``site``."""
 
 
 def patient_table(cells: Iterable[Cell]) -> pd.DataFrame:
@@ -55,7 +59,7 @@ def site_cells(
     Args:
         cells: All models.
         sites: All sites.
-        metric: As `score_key` names it.
+        metric: As `output_key` names it.
 
     Returns:
         The values, the patients of each site in their order, and those left out.
@@ -96,12 +100,12 @@ def summarise_metric(
     Args:
         cells: All models.
         sites: The sites and their patients.
-        metric: A key of `METRICS`.
+        metric: A key of `MEASURES`.
         unit: Of it.
         config: Draws, seeds.
     """
-    arrays, patients, left_out = site_cells(cells, sites.names, score_key(metric))
-    definition = METRICS[metric]
+    arrays, patients, left_out = site_cells(cells, sites.names, output_key(metric))
+    definition = MEASURES[metric]
     higher = definition.better == "high"
     found = summarise_sites(
         arrays,
@@ -113,21 +117,37 @@ def summarise_metric(
         minimum=config.minimum_group,
     )
     gaps = [one.gap for one in found.sites if one.gap is not None]
+    covariates = _covariates(patients, sites, (*config.case_mix, "lesion_volume"))
     mean, interval = over_sites(gaps, config.confidence) if gaps else (None, None)
     return {
-        "metric": score_key(metric),
-        "label": f"Absolute {definition.label.lower()}" if definition.better == "zero" else definition.label,
+        "metric": output_key(metric),
+        "label": label_of(
+            metric,
+            tolerance=config.tolerance,
+            wide_tolerance=config.wide_tolerance,
+            length_unit="voxels" if sites.in_voxels else "mm",
+        ),
         "kind": definition.kind,
         "unit": unit,
+        "details": definition.details,
         "better": "high" if higher else "low",
         "rows": [_matrix_row(pool, found, arrays, sites, definition.kind, config) for pool in arrays],
         "sites": [asdict(one) for one in found.sites],
         "contrasts": [asdict(one) for one in found.contrasts],
         "worst": None if found.worst is None else dict(zip(("trained", "tested", "mean"), found.worst, strict=True)),
         "over_sites": None if mean is None else {"gap": mean, "sites": len(gaps), **interval_ends(interval)},
-        "case_mix": _case_mix(arrays, patients, sites, config, higher_is_better=higher),
+        "mixed_model": _mixed_model(arrays, covariates["lesion_volume"], config, higher_is_better=higher),
+        "case_mix": _case_mix(arrays, {name: covariates[name] for name in config.case_mix}, higher_is_better=higher),
         "left_out": left_out,
     }
+
+
+def lesion_rules(sites: Sites, config: CrossSiteConfig) -> list[str]:
+    """Say in sentences how lesions were told apart and matched; nothing where no metric counts them."""
+    if not asked_of(config.metrics, "lesions"):
+        return []
+    volume, length = ("voxels", "voxels") if sites.in_voxels else ("ml", "mm")
+    return describe_lesions(config.lesions, volume_unit=volume, length_unit=length)
 
 
 def _matrix_row(
@@ -166,11 +186,11 @@ def _matrix_row(
 
 
 def _covariates(
-    patients: Mapping[str, Sequence[str]], sites: Sites, config: CrossSiteConfig
+    patients: Mapping[str, Sequence[str]], sites: Sites, wanted: Sequence[str]
 ) -> dict[str, dict[str, Float[np.ndarray, " _"]]]:
     """Return log volume and slice thickness of the patients; a volume of 0 has no logarithm."""
     found: dict[str, dict[str, Float[np.ndarray, " _"]]] = {}
-    for name in config.case_mix:
+    for name in wanted:
         found[name] = {}
         for site, names in patients.items():
             if name == "lesion_volume":
@@ -181,15 +201,23 @@ def _covariates(
     return found
 
 
-def _case_mix(
+def _mixed_model(
     arrays: Cells,
-    patients: Mapping[str, Sequence[str]],
-    sites: Sites,
+    log_volumes: Mapping[str, Float[np.ndarray, " _"]],
     config: CrossSiteConfig,
     *,
     higher_is_better: bool,
+) -> dict[str, Any] | None:
+    found = model_sites(arrays, log_volumes, higher_is_better=higher_is_better, confidence=config.confidence)
+    return None if found is None else asdict(found)
+
+
+def _case_mix(
+    arrays: Cells,
+    covariates: Mapping[str, Mapping[str, Float[np.ndarray, " _"]]],
+    *,
+    higher_is_better: bool,
 ) -> dict[str, Any]:
-    covariates = _covariates(patients, sites, config)
     own = {site: row[site] for pool, row in arrays.items() if pool.kind == "own" for site in row if site == pool.site}
     found: dict[str, Any] = {}
     for name, values in (("gap", gap_values(arrays, 1.0 if higher_is_better else -1.0)), ("in_domain", own)):
@@ -200,11 +228,12 @@ def _case_mix(
 
 
 def group_table(cells: Sequence[Cell], sites: Sites, config: CrossSiteConfig) -> list[dict[str, Any]]:
-    """Return each group's mean of the endpoint at each site, and its difference to the rest of the site's patients.
+    """Return each group's mean of the endpoint, and its difference to the rest: over all sites, within sites, at each.
 
-    Of the models of all sites where there are such, else of each site's own.
+    Of the models of all sites where there are such, else of each site's own. What is left of a difference within sites
+    is none between the sites, whose patients are of the groups in other shares.
     """
-    metric = score_key(config.metrics[0])
+    metric = output_key(config.metrics[0])
     arrays, patients, _ = site_cells(cells, sites.names, metric)
     pooled = TrainingPool("pool")
     rows: list[dict[str, Any]] = []
@@ -216,13 +245,19 @@ def group_table(cells: Sequence[Cell], sites: Sites, config: CrossSiteConfig) ->
                 parts.append((site, list(there), arrays[pool][site]))
         if not parts:
             continue
-        whole = [one for _, names, _ in parts for one in names]
-        everyone = ("", whole, np.concatenate([values for _, _, values in parts]))
-        for site, names, values in (everyone, *parts):
+        people = [(site, one) for site, names, _ in parts for one in names]
+        values = np.concatenate([one for _, _, one in parts])
+        blocks = Blocks("site", tuple(site for site, _ in people))
+        scopes: list[tuple[str, str, list[str], Float[np.ndarray, " _"], Blocks | None]] = []
+        scopes += [("all", "", [one for _, one in people], values, None)]
+        scopes += [("within", "", [one for _, one in people], values, blocks)] if len(parts) > 1 else []
+        scopes += [("site", site, names, own, None) for site, names, own in parts]
+        for scope, site, names, own, within in scopes:
             groups = [by_patient.get(one) for one in names]
             family = contrast_family(
-                values,
+                own,
                 {attribute: groups},
+                blocks=within,
                 minimum=config.minimum_group,
                 draws=config.permutation_draws,
                 seed=config.seed,
@@ -231,19 +266,21 @@ def group_table(cells: Sequence[Cell], sites: Sites, config: CrossSiteConfig) ->
             )
             tested = {one.group: one for one in family.contrasts}
             for group in sites.orders[attribute]:
-                own = values[np.array([one == group for one in groups], dtype=bool)]
-                one = tested.get(group)
+                mine = own[np.array([one == group for one in groups], dtype=bool)]
+                found = tested.get(group)
                 rows.append(
                     {
                         "attribute": attribute,
                         "group": group,
+                        "scope": scope,
                         "site": site or None,
-                        "patients": len(own),
-                        "mean": float(own.mean()) if len(own) else None,
-                        "difference": one.difference if one else None,
-                        "low": one.low if one else None,
-                        "high": one.high if one else None,
-                        "p_adjusted": one.p_adjusted if one else None,
+                        # Within sites: those whose site has patients of the rest too.
+                        "patients": found.patients if found and within else len(mine),
+                        "mean": float(mine.mean()) if len(mine) else None,
+                        "difference": found.difference if found else None,
+                        "low": found.low if found else None,
+                        "high": found.high if found else None,
+                        "p_adjusted": found.p_adjusted if found else None,
                     }
                 )
     return rows
@@ -283,6 +320,7 @@ def site_rows(sites: Sites) -> list[dict[str, Any]]:
                     name: float(np.quantile(volumes, at)) for name, at in (("q1", 0.25), ("median", 0.5), ("q3", 0.75))
                 },
                 "thickness_mm": float(np.median(known)) if known else None,
+                "label_protocols": list(sites.protocols.get(site, ())),
             }
         )
     return rows
@@ -297,6 +335,7 @@ __all__ = [
     "GROUP_COLUMNS",
     "contrast_table",
     "group_table",
+    "lesion_rules",
     "matrix_table",
     "patient_table",
     "population_claim",
