@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = made / kind / f"c{index:02d}.nii.gz"
             path.parent.mkdir(exist_ok=True)
             write_label_map(labels, Volume(np.zeros((1, 4, 5, 8), dtype=np.float32), affine), path)
-    options = EvaluateOptions(bootstrap_draws=199, permutation_draws=199)
+    options = EvaluateOptions(bootstrap_draws=199, permutation_draws=199, simulation_repeats=100)
     for kind in ("good", "poor"):
         evaluate(made / f"eval-{kind}", references=made / "refs", predictions=made / kind, options=options)
     return made

@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patient="who",
             attributes=["sex", "site"],
             classes={1: "organ", 2: "lesion"},
-            options=EvaluateOptions(bootstrap_draws=199, permutation_draws=199),
+            options=EvaluateOptions(bootstrap_draws=199, permutation_draws=199, simulation_repeats=100),
         )
     return folder
 

@@ -51,7 +51,7 @@ def packed_csv(table: pd.DataFrame) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    """Return where templates come from: once, as it keeps those that it has compiled."""
+    """Return the one environment, so that a template is compiled once however many pages are written."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("equivox.reports"),
         autoescape=True,

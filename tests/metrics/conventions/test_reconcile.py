@@ -170,7 +170,7 @@ def cohorts(draw: st.DrawFn) -> Any:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=cohorts())
 def test_contributions_add_up_to_the_difference_of_the_means(tool: str, rows: Any) -> None:
     ours, theirs = tables(*rows, metric="dice")
