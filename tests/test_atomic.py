@@ -46,6 +46,79 @@ def test_a_folder_replaces_the_older_one_as_a_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def fill(folder: Path, name: str) -> None:
+    """Write two files that both say who wrote them."""
+    for file in ("a.txt", "b.txt"):
+        (folder / file).write_text(name)
+
+
+def told(folder: Path) -> list[str]:
+    return [path.read_text() for path in sorted(folder.iterdir())]
+
+
+def test_of_two_that_make_one_new_folder_at_once_the_second_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "evaluation"
+    with (
+        pytest.raises(InputError, match=r"evaluation: expected a folder that is still new, .*; choose another --out"),
+        atomic_folder(target, replace=False) as slow,
+    ):
+        fill(slow, "slow")
+        with atomic_folder(target, replace=False) as fast:
+            fill(fast, "fast")
+    assert told(target) == ["fast", "fast"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_empty_folder_is_free_to_be_taken(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    with atomic_folder(tmp_path / "evaluation", replace=False) as temporary:
+        fill(temporary, "new")
+    assert told(tmp_path / "evaluation") == ["new", "new"]
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_of_two_that_replace_one_folder_at_once_one_is_there_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    # The other one comes before the old folder is moved away (1), and before the new one is moved into its place (2).
+    target = tmp_path / "evaluation"
+    target.mkdir()
+    fill(target, "old")
+    rename, calls = Path.rename, []
+
+    def rival(self: Path, to: Path) -> Path:
+        calls.append(self)
+        if len(calls) == moment:
+            with atomic_folder(target) as other:
+                fill(other, "other")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", rival)
+    with atomic_folder(target) as temporary:
+        fill(temporary, "last")
+    assert len(calls) > 2
+    assert told(target) == ["last", "last"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_is_moved_away_by_another_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, elsewhere = tmp_path / "evaluation", tmp_path / "elsewhere"
+    target.mkdir()
+    fill(target, "old")
+    rename = Path.rename
+
+    def rival(self: Path, to: Path) -> Path:
+        if self == target and not elsewhere.exists():
+            rename(target, elsewhere)
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", rival)
+    with atomic_folder(target) as temporary:
+        fill(temporary, "last")
+    assert told(target) == ["last", "last"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "evaluation"]
+
+
 def test_a_failed_folder_leaves_the_older_one(tmp_path: Path) -> None:
     target = tmp_path / "evaluation"
     target.mkdir()

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from equivox.errors import InputError
 from equivox.options import Options, flag, load_options, override_options, parse_options, save_options
@@ -130,3 +130,31 @@ def test_a_rule_over_several_options_is_told_without_the_whole_section() -> None
         parse_options(Range, {"low": 3}, "x.yaml")
     with pytest.raises(InputError, match=r"^x\.yaml: 'range': low must lie below high, got 3 and 1; change it$"):
         parse_options(Window, {"range": {"low": 3}}, "x.yaml")
+
+
+class Picked(Options):
+    names: tuple[str, ...] = ()
+    pair: tuple[int, ...] = (1, 2)
+
+    @field_validator("names")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if "c" in names:
+            msg = "expected some of a, b, got 'c'; choose among them"
+            raise ValueError(msg)
+        return names
+
+    @field_validator("pair")
+    @classmethod
+    def _are_two(cls, pair: tuple[int, ...]) -> tuple[int, ...]:
+        if len(pair) != 2:
+            msg = "expected two numbers; leave the others out"
+            raise ValueError(msg)
+        return pair
+
+
+def test_what_came_is_told_once_and_before_what_to_do() -> None:
+    with pytest.raises(InputError, match=r"^--names: expected some of a, b, got 'c'; choose among them$"):
+        parse_options(Picked, {"names": ["a", "c"]}, flag)
+    with pytest.raises(InputError, match=r"^--pair: expected two numbers, got \[1\]; leave the others out$"):
+        parse_options(Picked, {"pair": [1]}, flag)

@@ -1,16 +1,20 @@
 """Outputs appear whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from equivox.errors import InputError
 
 _DAY_S = 24 * 3600
+# Of other programs that take the same name at the same moment; more of them is something else.
+_MOST_RIVALS = 100
+_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 @contextmanager
@@ -52,14 +56,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a temporary folder beside `path` that takes its name only when the block ends well.
 
+    Where several programs do so at once the folder is one of theirs and never a mixture: that of the last to end, or
+    without `replace` that of the first.
+
     Args:
-        path: The folder to make; an older one is replaced as a whole.
+        path: The folder to make.
+        replace: Replace what is there then as a whole; else only an empty folder is.
 
     Yields:
         The folder to fill.
+
+    Raises:
+        InputError: Without `replace`, if the folder is there and holds anything when the block has ended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _named(path, path.parent):
@@ -70,20 +81,58 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".old-" + path.name + "-"))
-            try:
-                path.rename(old / path.name)
-                temporary.rename(path)
-            finally:
-                # Where the old one could not be moved, or nothing took its place, it stays what it was.
-                if not path.exists():
-                    (old / path.name).rename(path)
-                shutil.rmtree(old)
+        if replace:
+            for _ in range(_MOST_RIVALS):
+                if _took_place(temporary, path):
+                    break
+            else:
+                raise FileExistsError(errno.EEXIST, "others write there too", str(path))
         else:
-            temporary.rename(path)
+            _take_free_name(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_free_name(temporary: Path, path: Path) -> None:
+    with suppress(OSError):
+        path.rmdir()  # Only an empty folder goes, which not every system lets another replace.
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+        msg = (
+            f"{path}: expected a folder that is still new, got one that another run has filled meanwhile; choose "
+            "another --out, or add --overwrite to replace it"
+        )
+        raise InputError(msg) from None
+
+
+def _took_place(temporary: Path, path: Path) -> bool:
+    """Put a folder in the place of another; False where a third program came in between, and all is as it was."""
+    if not path.exists():
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+            return False
+        return True
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".old-" + path.name + "-"))
+    try:
+        path.rename(old / path.name)
+        temporary.rename(path)
+    except BaseException as error:
+        # Where the old one could not be moved, or nothing took its place, it stays what it was.
+        if not path.exists() and (old / path.name).exists():
+            (old / path.name).rename(path)
+        came_between = isinstance(error, FileNotFoundError) and temporary.exists()
+        if not came_between and not (isinstance(error, OSError) and error.errno in _IN_THE_WAY):
+            raise
+        return False
+    finally:
+        shutil.rmtree(old)
+    return True
 
 
 @contextmanager

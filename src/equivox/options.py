@@ -168,8 +168,11 @@ def _explain(kind: type[BaseModel], item: Any, *, named: bool = False) -> str:
     wanted = re.sub("^Input should be ", "expected ", wanted).replace("valid tuple", "list")
     # A rule that ties several options together names what came by itself; the whole section would bury it.
     came = "" if isinstance(item["input"], (dict, BaseModel)) else f", got {item['input']!r}"
-    todo = "" if ";" in wanted else "; choose one of them" if item["type"] == "literal_error" else "; change it"
-    return f"'{dotted}': {wanted}{came}{todo}" if dotted and not named else f"{wanted}{came}{todo}"
+    # A rule of our own may say itself what came, and what to do about it.
+    wanted, _, todo = wanted.partition("; ")
+    came = "" if ", got " in wanted else came
+    todo = todo or ("choose one of them" if item["type"] == "literal_error" else "change it")
+    return f"'{dotted}': {wanted}{came}; {todo}" if dotted and not named else f"{wanted}{came}; {todo}"
 
 
 def _fields(kind: type[BaseModel], parents: Sequence[Any]) -> list[str]:

@@ -75,6 +75,11 @@ def test_the_terminal_shows_the_numbers_of_the_report(run: Run, folders: Path) -
         assert f">{cell}<" in page, cell
 
 
+def test_the_model_is_called_as_told(run: Run, folders: Path) -> None:
+    assert json.loads(run("--json", "--model-name", "Liver net").stdout)["model"]["name"] == "Liver net"
+    assert "Model card: Liver net" in (folders / "eval" / "model_card.md").read_text(encoding="utf-8")
+
+
 def test_json_is_the_summary(run: Run, folders: Path) -> None:
     result = run("--json")
     assert json.loads(result.stdout) == json.loads((folders / "eval" / "summary.json").read_text())

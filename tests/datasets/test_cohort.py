@@ -28,9 +28,19 @@ def make(folder: Path, rows: str, *, head: str = HEAD, config: str = CONFIG) -> 
     return folder
 
 
-def test_na_is_a_value_and_only_an_empty_cell_is_unknown(tmp_path: Path) -> None:
-    cohort = load_cohort(make(tmp_path / "c", "a,p,a.nii,,NA,,\n"))
-    assert cohort.cases[0].attributes == {"region": "NA", "grade": None, "age": None}
+def test_words_for_unknown_are_read_as_empty_cells_and_counted(tmp_path: Path) -> None:
+    rows = "a,p,a.nii,,NA,2.0,unknown\nb,q,b.nii,,North,N/A,40\nc,r,c.nii,, not  Reported ,3.0,\n"
+    cohort = load_cohort(make(tmp_path / "c", rows))
+    assert cohort.cases[0].attributes == {"region": None, "grade": "2", "age": None}
+    assert [case.attributes["region"] for case in cohort.cases] == [None, "North", None]
+    assert cohort.unknown == {"region": {"NA": 1, "not  Reported": 1}, "grade": {"N/A": 1}, "age": {"unknown": 1}}
+
+
+def test_a_word_that_the_config_names_is_a_value(tmp_path: Path) -> None:
+    config = CONFIG.replace("region: {}", "region: {names: {NA: North America, X: unknown}}")
+    cohort = load_cohort(make(tmp_path / "c", "a,p,a.nii,,NA,,\nb,q,b.nii,,X,,\nc,r,c.nii,,N/A,,\n", config=config))
+    assert [case.attributes["region"] for case in cohort.cases] == ["NA", None, None]
+    assert cohort.unknown == {"region": {"X": 1, "N/A": 1}}
 
 
 def test_whole_numbers_that_a_spreadsheet_gave_a_decimal_are_codes(tmp_path: Path) -> None:

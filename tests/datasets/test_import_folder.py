@@ -59,7 +59,7 @@ def test_a_folder_with_a_table_becomes_a_cohort(source: Path, tmp_path: Path) ->
     assert cohort.config.nominal_spacing
     assert cohort.config.channels["flair"].modality == "MR"
     assert result.cohort.cases == cohort.cases
-    assert "site: 1 values written NA are taken as unknown" in result.notes
+    assert "site: 1 value is taken as unknown, written NA" in result.notes
     assert any(note.startswith("channel flair: modality MR, guessed from its name") for note in result.notes)
 
 

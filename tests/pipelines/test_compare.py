@@ -491,8 +491,9 @@ def test_models_of_one_name_are_named_by_their_folders(
     names = [model["name"] for model in result.summary["models"]]
     assert names == [f"{made.name}/eval-short", f"{tmp_path.name}/eval-short"]
     assert any("the same predicted files" in note for note in result.summary["methods"]["notes"])
-    # Not a single patient differs: nothing to find, and every difference is 0.
-    assert result.summary["verdicts"][0]["answer"] == "ruled_out"
+    # Not a single patient differs: nothing to find, and how much patients vary is not known.
+    assert result.summary["verdicts"][0]["answer"] == "cannot_say"
+    assert "have the same score in every patient" in result.summary["verdicts"][0]["sentence"]
     assert result.summary["ranking"][0]["ranks"] == [1.5, 1.5]
     named = compare(tmp_path / "named", evaluations=folders, names=["one", "two"], options=QUICK)
     assert [model["name"] for model in named.summary["models"]] == ["one", "two"]

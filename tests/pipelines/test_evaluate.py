@@ -14,6 +14,7 @@ import pytest
 from equivox.errors import InputError
 from equivox.metrics.lesions.options import LesionOptions
 from equivox.pipelines.evaluate import EvaluateOptions, Evaluation, evaluate
+from equivox.pipelines.evaluation.cases import ScoringTask, score_one
 from equivox.volume import Volume, write_label_map, write_volume
 
 SPACING = np.diag([0.5, 1.0, 3.0, 1.0])
@@ -103,6 +104,28 @@ def test_the_folder_holds_what_the_schema_says(harmed: Evaluation) -> None:
     assert harmed.summary["metrics"]["dice"]["version"] == 1
     assert harmed.summary["tables"][0]["role"] == "all"
     assert harmed.summary["tables"][0]["headline"]
+
+
+def test_cases_with_and_without_a_value_are_all_cases(harmed: Evaluation) -> None:
+    for table in harmed.summary["tables"]:
+        for record in (
+            *table["overall"].values(),
+            *(m for c in table["by_class"].values() for m in c["metrics"].values()),
+        ):
+            assert sum(record[f"cases_{kind}"] for kind in ("used", "all_empty", "undefined")) == table["cases"]
+
+
+def test_the_name_of_the_model_can_be_given(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path, 2)
+    (predictions / "manifest.json").write_text('{"model": "unet", "run": "run-7"}')
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "options": QUICK}
+    result = evaluate(tmp_path / "eval", **arguments, model_name="  Liver net\tv2 <beta>")
+    assert result.summary["model"] == {"name": "Liver net v2 <beta>", "run": "run-7"}
+    assert "<dt>Model</dt><dd>Liver net v2 &lt;beta&gt;</dd>" in result.report.read_text(encoding="utf-8")
+    card = (result.folder / "model_card.md").read_text(encoding="utf-8")
+    assert card.startswith("# Model card: Liver net v2 &lt;beta&gt;\n")
+    with pytest.raises(InputError, match=r"^--model-name: expected a name of the model, got ' '; write its name"):
+        evaluate(tmp_path / "other", **arguments, model_name=" ")
 
 
 def test_scores_by_hand(harmed: Evaluation) -> None:
@@ -315,6 +338,14 @@ def test_empty_references_are_counted_and_not_scored(tmp_path: Path) -> None:
     result = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK)
     dice = result.summary["tables"][0]["overall"]["dice"]
     assert (dice["patients"], dice["cases_used"], dice["cases_both_empty"], dice["cases_penalised"]) == (10, 10, 2, 1)
+    # A prediction where there is nothing has no sensitivity, and a precision of 0.
+    for name, counts in {"dice": (10, 2, 0), "sensitivity": (9, 2, 1), "precision": (10, 2, 0)}.items():
+        record = result.summary["tables"][0]["by_class"]["bar"]["metrics"][name]
+        assert tuple(record[f"cases_{kind}"] for kind in ("used", "all_empty", "undefined")) == counts
+    page = result.report.read_text(encoding="utf-8")
+    (row,) = re.findall(r"<th scope=.row.>Sensitivity</th><td>all classes</td>.*?</tr>", page, flags=re.DOTALL)
+    # Patients, cases scored, both empty, not defined, penalised.
+    assert re.findall(r">(\d+)</td>", row) == ["9", "9", "2", "1", "0"]
     presence = result.summary["tables"][0]["by_class"]["bar"]["presence"]
     assert presence == {"sensitivity": 1.0, "specificity": 2 / 3, "present": 9, "absent": 3}
     perfect = QUICK.model_copy(update={"empty": "perfect"})
@@ -404,6 +435,16 @@ def change_key(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
             {"key": "case"},
             r"people.csv: expected case ids such as 's0', 's1' in column 'case', got 'xs0', 'xs1'; .* --key",
         ),
+        (
+            lambda rows: {f"{case}.nii.gz": row for case, row in rows.items()},
+            {"key": "case"},
+            r"got 's0.nii.gz', 's1.nii.gz'; take the suffix of files, '.nii.gz', off the ids",
+        ),
+        (
+            lambda rows: {case: {"sex": "=1+1"} for case in rows},
+            {"key": "case", "attributes": ["sex"]},
+            r"people.csv: expected a group of 'sex' that a spreadsheet reads as text, got '=1\+1', .* rename it",
+        ),
         (lambda rows: rows, {"key": "name"}, r"people.csv: expected a column 'name'"),
         (lambda rows: rows, {"key": "case", "attributes": ["race"]}, r"people.csv: expected a column 'race'"),
         (lambda rows: rows, {"key": "case", "continuous": {"sex": (1.0,)}}, r"column 'sex': expected a number"),
@@ -436,6 +477,27 @@ def test_an_earlier_evaluation_is_kept_unless_told(tmp_path: Path) -> None:
     evaluate(tmp_path / "eval", **arguments, overwrite=True)
     with pytest.raises(InputError, match="in use by something else"):
         evaluate(references, **arguments, overwrite=True)
+
+
+def test_of_two_evaluations_into_one_new_folder_the_second_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references, predictions = standalone(tmp_path, 2)
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "options": QUICK}
+    score = score_one
+    rivals: list[Evaluation] = []
+
+    def other_first(task: ScoringTask) -> Any:
+        if not rivals:
+            monkeypatch.setattr("equivox.pipelines.evaluate.score_one", score)
+            rivals.append(evaluate(tmp_path / "eval", **arguments))
+        return score(task)
+
+    monkeypatch.setattr("equivox.pipelines.evaluate.score_one", other_first)
+    with pytest.raises(InputError, match=r"eval: expected a folder that is still new, got one that another run has"):
+        evaluate(tmp_path / "eval", **arguments)
+    assert json.loads((tmp_path / "eval" / "summary.json").read_text()) == rivals[0].summary
+    assert {path.name for path in tmp_path.iterdir()} == {"refs", "preds", "eval"}
 
 
 def test_what_lies_beside_an_earlier_evaluation_is_never_replaced(tmp_path: Path) -> None:
@@ -673,15 +735,58 @@ def test_a_table_that_fits_in_part_says_so_in_the_log_and_the_report(
     arguments: dict[str, Any] = {"references": references, "predictions": predictions, "groups": groups}
     result = evaluate(tmp_path / "eval", **arguments, key="case", attributes=["sex"], options=QUICK)
     lines = [
-        "1 of 3 masks have no row in people.csv and are of unknown group: s2.",
-        "1 of 3 rows of people.csv have no mask: x9.",
+        "1 of 3 masks has no row in people.csv and is of unknown group: s2.",
+        "1 of 3 rows of people.csv has no mask: x9.",
         "'sex' is 'F' wherever it is known: there are no groups of it to compare.",
     ]
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == lines
     assert result.summary["methods"]["notes"][:3] == lines
     page = result.report.read_text(encoding="utf-8")
-    assert "1 of 3 rows of people.csv have no mask: x9." in page
+    assert "1 of 3 rows of people.csv has no mask: x9." in page
     assert attribute(result, "sex")["verdict"]["answer"] == "cannot_say"
+
+
+def test_words_for_unknown_make_no_group_and_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    references, predictions = standalone(tmp_path, 6)
+    sexes = ["F", "M", "Unknown", "n/a", "None", "f"]
+    groups = table(
+        {f"s{place}": {"sex": sex} for place, sex in enumerate(sexes)} | {"x9": {"sex": "?"}}, tmp_path / "people.csv"
+    )
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "groups": groups}
+    result = evaluate(tmp_path / "eval", **arguments, key="case", attributes=["sex"], options=QUICK)
+    assert [one["name"] for one in attribute(result, "sex")["groups"]] == ["F", "M", "f"]
+    assert result.summary["left_out"]["unknown_group"] == {"sex": 3}
+    # The row of x9 has no mask.
+    assert result.summary["left_out"]["unknown_words"] == {"sex": {"Unknown": 1, "n/a": 1, "None": 1}}
+    assert (
+        "3 cells of 'sex' in people.csv are read as unknown: 'Unknown' (1), 'n/a' (1), 'None' (1); write another word "
+        "where one of them is a group."
+    ) in caplog.messages
+    spelled = (
+        "'sex' is written 'F' (1) and 'f' (1), which are counted as 2 groups: write them alike where they are one."
+    )
+    assert spelled in caplog.messages
+    assert spelled in result.summary["methods"]["notes"]
+    page = result.report.read_text(encoding="utf-8")
+    assert "patients of unknown group, in the overall mean only; 3 cells were not empty but read as unknown" in page
+
+
+def test_an_id_that_a_spreadsheet_would_run_is_refused_without_a_table_too(tmp_path: Path) -> None:
+    for folder in ("references", "predictions"):
+        write_mask(tmp_path / folder / "=a.nii.gz", box(4))
+    with pytest.raises(InputError, match=r"references: expected an id of a case that .*, got '=a', .*; rename it"):
+        evaluate(tmp_path / "eval", references=tmp_path / "references", predictions=tmp_path / "predictions")
+
+
+def test_words_for_unknown_in_a_cohort_are_told_too(tmp_path: Path) -> None:
+    cohort, predictions = make_cohort(tmp_path, 4)
+    people = pd.read_csv(cohort / "cohort.csv", dtype=str, keep_default_na=False)
+    people.assign(sex=["F", "M", "not reported", "M"], age=["31", "NA", "33", "34"]).to_csv(
+        cohort / "cohort.csv", index=False
+    )
+    left = evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK).summary["left_out"]
+    assert left["unknown_words"] == {"sex": {"not reported": 1}, "age": {"NA": 1}}
+    assert left["unknown_group"] == {"sex": 1, "age": 1}
 
 
 def test_what_a_cohort_says_of_its_patients_is_checked_too(tmp_path: Path) -> None:
@@ -698,6 +803,32 @@ def test_what_a_cohort_says_of_its_patients_is_checked_too(tmp_path: Path) -> No
         tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK, allow_partial=True
     ).summary
     assert found["left_out"]["conflicting_groups"] == {"sex": ["p"]}
+
+
+def test_perfect_scores_of_all_patients_rule_nothing_out(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path, 24)
+    groups = table({f"s{place}": {"sex": "FM"[place % 2]} for place in range(24)}, tmp_path / "people.csv")
+    arguments: dict[str, Any] = {"references": references, "predictions": predictions, "groups": groups}
+    sex = attribute(evaluate(tmp_path / "eval", **arguments, key="case", attributes=["sex"], options=QUICK), "sex")
+    assert sex["verdict"]["answer"] == "cannot_say"
+    assert "every patient has the same score" in sex["verdict"]["sentence"]
+    for one in sex["contrasts"]:
+        assert (one["difference"], one["low"], one["high"], one["detectable_gap"]) == (0.0, None, None, None)
+
+
+def test_a_reason_that_many_cases_share_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(task: ScoringTask) -> None:
+        raise InputError("the worker process died")
+
+    monkeypatch.setattr("equivox.pipelines.evaluate.score_one", die)
+    references, predictions = standalone(tmp_path, 5)
+    with pytest.raises(InputError, match=r"case s0: the worker process died; .*\(5 of 5 cases have errors"):
+        evaluate(tmp_path / "eval", references=references, predictions=predictions)
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == [
+        "5 cases (s0, s1, s2 and 2 more): the worker process died"
+    ]
 
 
 def test_a_group_without_any_score_does_not_vanish(tmp_path: Path) -> None:

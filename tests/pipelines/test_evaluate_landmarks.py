@@ -149,6 +149,22 @@ def test_a_patient_whose_cases_contradict_one_another_has_no_group(small: Landma
     )
 
 
+def test_ids_that_do_not_match_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = save(tmp_path, truth=TRUTH, guess=GUESS, people=PEOPLE.replace("a,p,F", "x,p,F").replace("M", "unknown"))
+    found = evaluate_landmarks(
+        *(paths["truth"], paths["guess"], tmp_path / "out"), groups=paths["people"], attributes=["sex"]
+    )
+    notes = [
+        "2 cells of 'sex' in people.csv are read as unknown: 'unknown' (2); write another word where one of them is a "
+        "group.",
+        "1 of 4 cases has no row in people.csv and is of unknown group: a.",
+        "1 of 4 rows of people.csv has no case: x.",
+        "'sex' is 'F' wherever it is known: there are no groups of it to compare.",
+    ]
+    assert found.summary["notes"][:4] == notes
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == notes
+
+
 def test_the_tables_have_a_row_a_landmark_and_a_row_a_case(small: LandmarkEvaluation) -> None:
     landmarks = pd.read_csv(small.folder / "landmarks.csv").set_index(["case_id", "landmark"])
     assert landmarks["state"].tolist() == [

@@ -54,3 +54,10 @@ def test_failed_cases_may_be_left_out_with_their_reasons() -> None:
 def test_there_is_nothing_to_go_on_with_where_all_failed() -> None:
     with pytest.raises(InputError, match=r"at least one case that can be measured, got 2 errors"):
         results_and_failures(_outcomes(c0="torn", c1="torn"), done="measured", allow_partial=True)
+
+
+def test_a_reason_of_many_cases_is_one_line_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
+    outcomes = _outcomes(**{f"c{place}": "the worker process died" for place in range(50)}, x="cut short", y=None)
+    with caplog.at_level(logging.ERROR):
+        results_and_failures(outcomes, done="scored", allow_partial=True)
+    assert caplog.messages == ["50 cases (c0, c1, c2 and 47 more): the worker process died", "case x: cut short"]

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from equivox.cli.app import app
 from equivox.errors import InputError
 from equivox.pipelines.measure import Measurement, measure
+from equivox.pipelines.measurement.cases import MeasureTask
 from equivox.pipelines.measurement.options import MeasureOptions
 
 SPACING = (0.5, 1.0, 2.0)
@@ -157,6 +158,55 @@ def test_an_image_on_another_grid_is_named(scans: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     found = run(scans, tmp_path / "out", images=tmp_path / "images", allow_partial=True)
     assert [one["case_id"] for one in found.summary["left_out"]["excluded_cases"]] == ["p03"]
+
+
+def test_a_case_without_an_image_stops_the_run_unless_it_may_be_left_out(scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for path in sorted((scans / "images").iterdir())[2:]:
+        (tmp_path / "images" / path.name).symlink_to(path)
+    with pytest.raises(InputError) as raised:
+        run(scans, tmp_path / "out", images=tmp_path / "images")
+    assert str(raised.value) == (
+        f"case p00: expected an image in {tmp_path / 'images'}, got none; add it, leave out --images to measure sizes "
+        "alone, or add --allow-partial to leave such cases out and list them (2 masks have none)"
+    )
+    assert not (tmp_path / "out").exists()
+    found = run(scans, tmp_path / "out", images=tmp_path / "images", allow_partial=True)
+    assert found.summary["left_out"]["excluded_cases"] == [
+        {"case_id": name, "reason": "no image in images"} for name in ("p00", "p01")
+    ]
+
+
+def test_a_reason_that_many_cases_share_is_logged_once(
+    scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(task: MeasureTask) -> None:
+        raise InputError("the worker process died")
+
+    monkeypatch.setattr("equivox.pipelines.measure.measure_case", die)
+    with pytest.raises(InputError, match=r"case p00: the worker process died; .*\(24 of 24 cases have errors"):
+        run(scans, tmp_path / "out")
+    assert "24 cases (p00, p01, p02 and 21 more): the worker process died" in caplog.messages
+    assert len([one for one in caplog.records if one.levelname == "ERROR"]) == 1
+
+
+def test_what_the_table_of_groups_does_not_say_is_told(
+    scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = pd.read_csv(scans / "people.csv").iloc[1:].astype({"age": object})
+    people.loc[1, "age"] = "unknown"
+    people.loc[len(people) + 1] = ("p99.nii.gz", "F", 50)
+    people.to_csv(tmp_path / "people.csv", index=False)
+    notes = [
+        "1 cell of 'age' in people.csv is read as unknown: 'unknown' (1); write another word where one of them is a "
+        "group.",
+        "1 of 24 masks has no row in people.csv and is of unknown group: p00.",
+        "1 of 24 rows of people.csv has no mask: p99.nii.gz.",
+    ]
+    found = run(scans, tmp_path / "out", groups=tmp_path / "people.csv")
+    assert found.summary["notes"] == notes
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == notes
+    assert "1 of 24 masks has no row in people.csv" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_wrong_combinations_say_what_goes_with_what(scans: Path, tmp_path: Path) -> None:

@@ -18,6 +18,13 @@ def test_every_group_has_a_row_with_the_numbers_of_the_summary(make) -> None:
             assert float(cells[2].split()[0]) == round(group["mean"], len(cells[2].split()[0].partition(".")[2]))
 
 
+def test_the_worst_decile_of_a_signed_error_is_told_to_be_that_of_its_size(make) -> None:
+    text = model_card(make().summary)
+    (row,) = [line for line in text.splitlines() if line.startswith("| Volume error")]
+    assert row.count("| ±") == 1
+    assert "±: the worst decile of a signed error is that of its size" in text
+
+
 def test_a_small_group_has_no_interval(make) -> None:
     text = model_card(make().summary)
     (row,) = [line for line in text.splitlines() if line.startswith("| Delft")]

@@ -96,6 +96,7 @@ def audit(
 
 def _show(found: "Audit") -> None:
     from equivox.reports.audit_page import answer, first_probes, probe_rows
+    from equivox.reports.counted import counted
 
     heads, rows = probe_rows(found.summary)
     shown = [heads.index(head) for head in ("Attribute", "Patients", "Score", "Minus acquisition", "q")]
@@ -103,7 +104,7 @@ def _show(found: "Audit") -> None:
     own = [row for row, record in zip(rows, found.summary["probes"], strict=True) if record in first.values()]
     table = [(*(row[place] for place in shown), answer(first[row[0]])) for row in own]
     cohort = found.summary["cohort"]
-    title = f"{cohort['patients']:,} held-out patients, {cohort['cases']:,} scans"
+    title = f"{counted(cohort['patients'], 'held-out patient')}, {counted(cohort['cases'], 'scan')}"
     show_table(title, (*(heads[place] for place in shown), "Information"), table)
     say("Available does not mean used; see the page for what else was compared.")
     say(f"Page: {found.folder / 'report.html'}")

@@ -216,10 +216,13 @@ def _whole(text: str) -> int:
 
 
 def _show_import(result: "ImportResult") -> None:
+    from equivox.reports.counted import counted
+
     cohort = result.cohort
     config = cohort.config
     labelled = sum(case.label is not None for case in cohort.cases)
-    head = f"{config.name}: {len(cohort.cases)} cases of {len(cohort.patients)} patients, {labelled} with a label"
+    size = f"{counted(len(cohort.cases), 'case')} of {counted(len(cohort.patients), 'patient')}"
+    head = f"{config.name}: {size}, {labelled} with a label"
     say(head, "channels: " + ", ".join(f"{name} ({c.modality})" for name, c in config.channels.items()))
     if config.nominal_spacing:
         say("voxel sizes are nominal: everything is given in voxels")
@@ -265,9 +268,11 @@ def _show_check(result: "CheckResult", repairs: Sequence[dict[str, str]], failur
 
 
 def _show_description(description: "Description") -> None:
+    from equivox.reports.counted import counted
+
     nominal = all(summary.spacings_mm is None for summary in description.channels)
     size = "voxel sizes are nominal" if nominal else "voxel sizes in mm"
-    head = f"{description.cohort}: {description.cases} cases of {description.patients} patients"
+    head = f"{description.cohort}: {counted(description.cases, 'case')} of {counted(description.patients, 'patient')}"
     say(f"{head}, {description.labelled} with a label; {size}; smallest - median - largest:")
     rows: list[Sequence[object]] = []
     for summary in description.channels:

@@ -64,6 +64,7 @@ def compare(
 
 def _show(comparison: "Comparison") -> None:
     """Print the means, the answers and where the page is."""
+    from equivox.reports.counted import patients_and_cases
     from equivox.reports.numbers import MISSING, metric_text
     from equivox.reports.views import ROLES, estimate
 
@@ -75,7 +76,7 @@ def _show(comparison: "Comparison") -> None:
         mean = estimate(text.kind, model["mean"], model["low"], model["high"])
         label = f"{model['name']} (baseline)" if model["baseline"] else model["name"]
         rows.append((label, mean.text, mean.interval or MISSING))
-    title = f"{ROLES.get(cohort['role'], cohort['role'])}: {cohort['patients']:,} patients, {cohort['cases']:,} cases"
+    title = f"{ROLES.get(cohort['role'], cohort['role'])}: {patients_and_cases(cohort)}"
     level = f"{100 * settings['confidence']:g} %"
     show_table(title, ("model", f"mean {text.label}", f"{level} interval"), rows)
     for verdict in summary["verdicts"]:

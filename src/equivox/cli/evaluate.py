@@ -107,6 +107,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Attributes to cross, such as sex,age,site; may be given again. [default: all pairs]"),
     ] = None,
+    model_name: Annotated[
+        str | None, typer.Option("--model-name", help="As the report calls it. [default: as the predictions say]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.", min=0)] = 0,
     bootstrap_draws: Annotated[int, typer.Option(help="Resamples behind each interval.", min=199)] = 4999,
     permutation_draws: Annotated[int, typer.Option(help="Permutations behind each test.", min=199)] = 9999,
@@ -176,6 +179,7 @@ def evaluate(
         modality=modality_of(modality),
         options=parse_options(EvaluateOptions, values, flag),
         probabilities=probability_choice(probabilities),
+        model_name=model_name,
         workers=workers,
         memory_gib=memory_gib,
         overwrite=overwrite,
@@ -195,12 +199,14 @@ def _listed(text: str) -> list[str]:
 
 def _show(evaluation: "Evaluation") -> None:
     """Print the scores, the answers and where the report is."""
+    from equivox.reports.counted import counted
+
     for table in evaluation.summary["tables"]:
         _show_scores(table, evaluation.summary["settings"])
         failure = table["failure_rate"]
         if failure["value"] is not None:
             threshold = evaluation.summary["settings"]["failure_threshold"]
-            say(f"Below a Dice of {threshold:g}: {failure['failed']} of {failure['patients']} patients.")
+            say(f"Below a Dice of {threshold:g}: {failure['failed']} of {counted(failure['patients'], 'patient')}.")
         exploratory = "" if table["headline"] else " (exploratory)"
         for attribute in table["attributes"]:
             say(f"{attribute['name']}{exploratory}: {attribute['verdict']['sentence']}")
@@ -218,6 +224,7 @@ def _show(evaluation: "Evaluation") -> None:
 
 def _show_scores(table: dict[str, Any], settings: dict[str, Any]) -> None:
     """Print the overall scores in the digits of the report."""
+    from equivox.reports.counted import patients_and_cases
     from equivox.reports.numbers import MISSING
     from equivox.reports.views import metric_row
 
@@ -228,5 +235,5 @@ def _show_scores(table: dict[str, Any], settings: dict[str, Any]) -> None:
         row = metric_row(name, "all classes", metric, settings)
         label = f"{row.metric} ({row.unit})" if row.unit else row.metric
         rows.append((label, row.mean.text, row.mean.interval or MISSING, row.median.text, row.worst_decile.text))
-    title = f"{names[table['role']]}: {table['patients']:,} patients, {table['cases']:,} cases"
+    title = f"{names[table['role']]}: {patients_and_cases(table)}"
     show_table(title, ("score", "mean", f"{level} interval", "median", "worst decile"), rows)

@@ -98,11 +98,12 @@ def evaluate_landmarks(
 
 
 def _show(found: "LandmarkEvaluation") -> None:
+    from equivox.reports.counted import patients_and_cases
     from equivox.reports.landmark_words import attribute_sentence, landmark_table, overall_table
 
     summary = found.summary
     cohort = summary["cohort"]
-    title = f"{cohort['patients']:,} patients, {cohort['cases']:,} cases"
+    title = patients_and_cases(cohort)
     show_table(title, *overall_table(summary))
     show_table("By landmark", *landmark_table(summary))
     for attribute in summary["attributes"]:

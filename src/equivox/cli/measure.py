@@ -107,13 +107,14 @@ def measure(
 
 
 def _show(found: "Measurement") -> None:
+    from equivox.reports.counted import patients_and_cases
     from equivox.reports.measurement_page import structure_table
 
     heads, rows = structure_table(found.summary)
     cohort = found.summary["cohort"]
     # The quartiles are in the files: a terminal is narrow.
     shown = [place for place, head in enumerate(heads) if head not in ("Absent", "Median (quartiles)")]
-    title = f"{cohort['patients']:,} patients, {cohort['cases']:,} cases"
+    title = patients_and_cases(cohort)
     show_table(title, tuple(heads[place] for place in shown), [tuple(row[place] for place in shown) for row in rows])
     left = found.summary["left_out"]
     if left["cut_off"]:

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from equivox.atomic import atomic_path
 from equivox.datasets.text_table import plain_codes, read_text_table
+from equivox.datasets.unknown_words import unknown_words
 from equivox.errors import InputError
 from equivox.options import Options, load_options, save_options
 
@@ -45,6 +46,7 @@ class AttributeConfig(Options):
         kind: ``categorical`` groups by value; ``continuous`` groups by `bins`.
         bins: Inner edges of the groups of a continuous attribute: ``[40, 65]`` gives <40, 40-65 (65 excluded), >=65.
         names: What the values mean, where the table holds codes: ``{"1": "female"}``. Values not named keep their code.
+            A word such as ``NA``, else read as unknown, is a value where it has a name here.
     """
 
     kind: Literal["categorical", "continuous"] = "categorical"
@@ -192,11 +194,14 @@ class Cohort:
         folder: Absolute path; relative paths in the table start here.
         config: The `cohort.yaml`.
         table: The `cohort.csv`, every column as text: `case_id, patient_id, image:<channel>..., label...`, attributes.
+        unknown: Attribute -> the words in its column that were read as unknown, and how many cells had each; their
+            cells in `table` are empty.
     """
 
     folder: Path
     config: CohortConfig
     table: pd.DataFrame
+    unknown: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
@@ -237,8 +242,9 @@ class Cohort:
 def load_cohort(folder: Path, *, sound: bool = True) -> Cohort:
     """Read `cohort.csv` and `cohort.yaml`.
 
-    Every cell is text: ``NA`` is a value like any other, and only an empty cell is unknown. Whole numbers that a
-    spreadsheet wrote with a decimal (a column of ``2.0`` and ``3.0``) are read as ``2`` and ``3``.
+    Every cell is text. In the columns of attributes, words such as ``NA`` or ``unknown`` are read as an empty cell (see
+    `unknown_words`). Whole numbers that a spreadsheet wrote with a decimal (a column of ``2.0`` and ``3.0``) are read
+    as ``2`` and ``3``.
 
     Args:
         folder: The cohort folder.
@@ -257,7 +263,10 @@ def load_cohort(folder: Path, *, sound: bool = True) -> Cohort:
     config = load_options(CohortConfig, config_path)
     table = read_text_table(table_path)
     _check_columns(table, config, table_path)
-    cohort = Cohort(folder, config, plain_codes(table, ["patient_id", *config.attributes]))
+    unknown = {name: unknown_words(table[name], each.names) for name, each in config.attributes.items()}
+    table = table.assign(**{name: table[name].mask(table[name].isin(words), "") for name, words in unknown.items()})
+    unknown = {name: words for name, words in unknown.items() if words}
+    cohort = Cohort(folder, config, plain_codes(table, ["patient_id", *config.attributes]), unknown)
     faults = row_faults(cohort) if sound else []
     if faults:
         more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
@@ -317,7 +326,8 @@ def _cell_fault(cohort: Cohort, case_id: str, column: str, text: str) -> list[Ro
         what = f"{column} of case '{case_id}' leads out of the cohort folder by '..'"
         return [RowFault(case_id, what, "write the absolute path")]
     attribute = cohort.config.attributes.get(column)
-    if attribute is not None and attribute.kind == "continuous" and text and _number(text) is None:
+    is_word = bool(text) and _number(text) is None and not unknown_words([text])
+    if attribute is not None and attribute.kind == "continuous" and is_word:
         what = f"{column} of case '{case_id}' is '{text}', not a number"
         return [RowFault(case_id, what, "mend the cell, or leave it empty where the value is unknown")]
     return []

@@ -9,11 +9,9 @@ import pandas as pd
 from equivox.datasets.cohort import label_columns
 from equivox.datasets.import_draft import Draft, DraftCase, ImportOptions, LeftOut
 from equivox.datasets.text_table import plain_codes, read_text_table, refuse_lost_zeros
+from equivox.datasets.unknown_words import unknown_words
 from equivox.datasets.wording import some
 from equivox.errors import InputError
-
-UNKNOWN_WORDS = frozenset({"n/a", "N/A", "NA", "na", "nan", "NaN", "NAN", "<NA>", "null", "NULL"})
-"""What other programs write into a cell that they know nothing of. In `cohort.csv` such a cell is empty."""
 
 # A categorical attribute with more groups than this is more likely a number or an id.
 _MANY_GROUPS = 12
@@ -160,11 +158,12 @@ def _need_unique(path: Path, table: pd.DataFrame, key: str) -> None:
 def _blank_unknown(table: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     notes = []
     for name in names:
-        unknown = table[name].isin(UNKNOWN_WORDS)
-        if unknown.any():
-            words = sorted(set(table[name][unknown]))
-            notes.append(f"{name}: {int(unknown.sum())} values written {some(words)} are taken as unknown")
-            table = table.assign(**{name: table[name].mask(unknown, "")})
+        words = unknown_words(table[name])
+        if words:
+            count = sum(words.values())
+            are = "values are" if count > 1 else "value is"
+            notes.append(f"{name}: {count} {are} taken as unknown, written {some(sorted(words))}")
+            table = table.assign(**{name: table[name].mask(table[name].isin(words), "")})
     # A hole in the column may have hidden that the rest are whole numbers.
     return plain_codes(table, names), notes
 

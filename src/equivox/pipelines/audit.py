@@ -127,7 +127,7 @@ def audit(
         },
     }
     found = Audit(out, finite(summary), energy)
-    _write(found, spaces, figures=figures)
+    _write(found, spaces, figures=figures, overwrite=overwrite)
     return found
 
 
@@ -426,9 +426,9 @@ def _arrays(summary: Mapping[str, Any], spaces: AuditSpaces) -> dict[str, Any]:
     return arrays
 
 
-def _write(found: Audit, spaces: AuditSpaces, *, figures: bool) -> None:
+def _write(found: Audit, spaces: AuditSpaces, *, figures: bool, overwrite: bool) -> None:
     summary = found.summary
-    with atomic_folder(found.folder) as folder:
+    with atomic_folder(found.folder, replace=overwrite) as folder:
         table = probe_table(summary)
         table.to_csv(folder / PROBES, index=False, lineterminator="\n")
         found.energy.to_csv(folder / ENERGY, index=False, lineterminator="\n")

@@ -98,7 +98,7 @@ def compare(
     read = [read_evaluation(folder) for folder in evaluations]
     matched = match_evaluations(read, model_names(read, names), allow_partial=allow_partial)
     comparison = _comparison(out, matched, options)
-    _write(comparison, figures=figures)
+    _write(comparison, figures=figures, overwrite=overwrite)
     return comparison
 
 
@@ -162,8 +162,8 @@ def _comparison(out: Path, matched: MatchedEvaluations, options: CompareOptions)
     )
 
 
-def _write(comparison: Comparison, *, figures: bool) -> None:
-    with atomic_folder(comparison.folder) as folder:
+def _write(comparison: Comparison, *, figures: bool, overwrite: bool) -> None:
+    with atomic_folder(comparison.folder, replace=overwrite) as folder:
         comparison.tests.to_csv(folder / TESTS, index=False, lineterminator="\n")
         comparison.ranking.to_csv(folder / RANKING, index=False, lineterminator="\n")
         comparison.patients.to_csv(folder / PATIENTS, index=False, lineterminator="\n")

@@ -98,6 +98,7 @@ def evaluate(
     modality: Modality = "OTHER",
     options: EvaluateOptions | None = None,
     probabilities: ProbabilityChoice = "auto",
+    model_name: str | None = None,
     workers: int = 1,
     memory_gib: float | None = None,
     overwrite: bool = False,
@@ -127,6 +128,8 @@ def evaluate(
         modality: Of these images.
         options: Margin, tolerance, empty-mask policy, draws, seed.
         probabilities: A folder with a map of each case and class (see `find_probabilities`), ``auto`` or ``none``.
+        model_name: What the report, the card and the summary call the model; None for what the `manifest.json` of the
+            predictions says.
         workers: Processes; 1 works in this one.
         memory_gib: What all of them together may take; None for 80 % of what is free. Fewer work where it is less.
         overwrite: Replace an earlier evaluation at `out`.
@@ -136,8 +139,8 @@ def evaluate(
         figures: Also write the figures and the tables for papers.
 
     Raises:
-        InputError: If the inputs do not fit together, or a case cannot be scored; each such case is logged on a line of
-            its own before.
+        InputError: If the inputs do not fit together, or a case cannot be scored; each reason is logged before, with
+            the cases that it holds for.
     """
     options = options or EvaluateOptions()
     files = (CASES, SUMMARY, GROUPS, CARD, RECONCILE, LESIONS, REPORT, FIGURES)
@@ -154,6 +157,8 @@ def evaluate(
         modality=modality,
     )
     source = _source(predictions, cohort, references, masks)
+    if model_name is not None:
+        source = replace(source, model=dict(source.model) | {"name": _plain_name(model_name)})
     _check_attributes(source, options)
     if not allow_partial:
         patients = [case.patient_id for case in source.cases]
@@ -169,7 +174,7 @@ def evaluate(
     workers = masks_alone if maps is None else _workers_with_maps(source, maps, workers, memory_gib)
     results, source = _score(source, tasks, workers, allow_partial=allow_partial)
     evaluation, overlays = _evaluation(out, source, tasks, results, options, maps)
-    _write(evaluation, overlays, figures=figures)
+    _write(evaluation, overlays, figures=figures, overwrite=overwrite)
     return evaluation
 
 
@@ -187,6 +192,14 @@ def _source(predictions: Path, cohort: Path | None, references: Path | None, mas
         return folder_source(references, predictions, masks)
     msg = "--cohort and --references: expected one of the two, got both or none; choose one"
     raise InputError(msg)
+
+
+def _plain_name(name: str) -> str:
+    plain = " ".join(name.split())
+    if not plain or not plain.isprintable():
+        msg = f"--model-name: expected a name of the model, got {name!a}; write its name, or leave the option out"
+        raise InputError(msg)
+    return plain
 
 
 def _check_images(source: EvaluationSource, options: EvaluateOptions) -> None:
@@ -347,8 +360,8 @@ def _other_tools(
     )
 
 
-def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: bool) -> None:
-    with atomic_folder(evaluation.folder) as folder:
+def _write(evaluation: Evaluation, overlays: Sequence[OverlayCase], *, figures: bool, overwrite: bool) -> None:
+    with atomic_folder(evaluation.folder, replace=overwrite) as folder:
         evaluation.cases.to_csv(folder / CASES, index=False, lineterminator="\n")
         evaluation.groups.to_csv(folder / GROUPS, index=False, lineterminator="\n")
         for name, table in evaluation.further.items():

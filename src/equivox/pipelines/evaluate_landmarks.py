@@ -92,7 +92,7 @@ def evaluate_landmarks(
         raise InputError(msg)
     summary = _summary(source, rows, cases, options)
     found = LandmarkEvaluation(out, summary, _with_units(rows, options.unit), _with_units(cases, options.unit))
-    _write(found, figures=figures)
+    _write(found, figures=figures, overwrite=overwrite)
     return found
 
 
@@ -145,14 +145,14 @@ def _with_units(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     return table.rename(columns=names)
 
 
-def _write(found: LandmarkEvaluation, *, figures: bool) -> None:
+def _write(found: LandmarkEvaluation, *, figures: bool, overwrite: bool) -> None:
     summary = found.summary
     tables = {
         LANDMARKS: found.landmarks,
         CASES: found.cases,
         GROUPS: group_rows(summary["attributes"], summary["settings"]["unit"]),
     }
-    with atomic_folder(found.folder) as folder:
+    with atomic_folder(found.folder, replace=overwrite) as folder:
         for name, table in tables.items():
             table.to_csv(folder / name, index=False, lineterminator="\n")
         write_summary(folder / SUMMARY, summary)

@@ -1,9 +1,10 @@
 """Cases that failed: they stop a command, unless it may leave them out."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from equivox.datasets.wording import some
 from equivox.errors import InputError
 from equivox.parallel import Outcome
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 def results_and_failures(
     outcomes: Sequence[Outcome[Task, Result]], *, done: str, allow_partial: bool
 ) -> tuple[dict[str, Result], dict[str, str]]:
-    """Return case -> result, and case -> why it has none; each failure is logged on a line of its own.
+    """Return case -> result, and case -> why it has none; each reason is logged once.
 
     Args:
         outcomes: One a case.
@@ -38,8 +39,7 @@ def results_and_failures(
     """
     results = {one.item.case_id: one.result for one in outcomes if one.result is not None}
     failed = {one.item.case_id: one.error or "unknown error" for one in outcomes if one.result is None}
-    for case_id, error in failed.items():
-        logger.error("case %s: %s", case_id, error)
+    _log_by_reason(failed)
     if failed and not allow_partial:
         first_id, first = next(iter(failed.items()))
         many = f" ({len(failed)} of {len(outcomes)} cases have errors, listed above)" if len(failed) > 1 else ""
@@ -50,3 +50,13 @@ def results_and_failures(
         msg = f"expected at least one case that can be {done}, got {len(failed)} errors; mend them first"
         raise InputError(msg)
     return results, {case_id: f"could not be {done}: {error}" for case_id, error in failed.items()}
+
+
+def _log_by_reason(failed: Mapping[str, str]) -> None:
+    # Where all worker processes die of one cause, every case has the same reason.
+    cases: dict[str, list[str]] = {}
+    for case_id, reason in failed.items():
+        cases.setdefault(reason, []).append(case_id)
+    for reason, ids in cases.items():
+        who = f"case {ids[0]}" if len(ids) == 1 else f"{len(ids)} cases ({some(ids, 3)})"
+        logger.error("%s: %s", who, reason)

@@ -101,7 +101,7 @@ def measure(
         figures: Also write the plots as SVG and PNG.
 
     Raises:
-        InputError: If the inputs do not fit together, or a case cannot be measured.
+        InputError: If the inputs do not fit together, or a case lacks its image or cannot be measured.
     """
     options = options or MeasureOptions()
     files = (MEASUREMENTS, STRUCTURES, GROUPS, ASSOCIATIONS, SUMMARY, REPORT, FIGURES)
@@ -117,13 +117,21 @@ def measure(
     )
     source = _source(cohort, masks, images, channel, modality, table)
     _check_adjustment(options, source)
+    if source.imageless and not allow_partial:
+        first, count = source.imageless[0], len(source.imageless)
+        many = f" ({count} masks have none)" if count > 1 else ""
+        msg = (
+            f"case {first}: expected an image in {images}, got none; add it, leave out --images to measure sizes "
+            f"alone, or add --allow-partial to leave such cases out and list them{many}"
+        )
+        raise InputError(msg)
     workers = workers_within([case.mask for case in source.cases], workers)
     class_names = source.class_names or _found_values(source, workers)
     results, source = _measure(source, class_names, options, workers, allow_partial=allow_partial)
     size_unit = _size_unit(results)
     rows = _rows(source, results)
     measurement = Measurement(out, _summary(source, rows, size_unit, options), _table(rows, size_unit, source))
-    _write(measurement, rows, figures=figures)
+    _write(measurement, rows, figures=figures, overwrite=overwrite)
     return measurement
 
 
@@ -238,13 +246,14 @@ def _summary(source: MeasureSource, rows: pd.DataFrame, size_unit: str, options:
             "absent": int((~rows["present"]).sum()),
             "compared": len(usable(rows)),
         },
+        "notes": list(source.notes),
         "inputs": {path.name: file_sha256(path) for path in source.files if path.is_file()},
     }
     plain: dict[str, Any] = finite(summary)
     return plain
 
 
-def _write(measurement: Measurement, rows: pd.DataFrame, *, figures: bool) -> None:
+def _write(measurement: Measurement, rows: pd.DataFrame, *, figures: bool, overwrite: bool) -> None:
     summary = measurement.summary
     tables = {
         MEASUREMENTS: measurement.measurements,
@@ -252,7 +261,7 @@ def _write(measurement: Measurement, rows: pd.DataFrame, *, figures: bool) -> No
         GROUPS: pd.DataFrame(summary["groups"]),
         ASSOCIATIONS: pd.DataFrame(summary["associations"]).drop(columns="smooth", errors="ignore"),
     }
-    with atomic_folder(measurement.folder) as folder:
+    with atomic_folder(measurement.folder, replace=overwrite) as folder:
         for name, table in tables.items():
             table.to_csv(folder / name, index=False, lineterminator="\n")
         write_summary(folder / SUMMARY, summary)

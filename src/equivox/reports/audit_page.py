@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from equivox.atomic import write_text
+from equivox.reports.counted import counted
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
 from equivox.reports.numbers import MISSING, Number, decimals, interval, number, p_value, signed
@@ -273,7 +274,7 @@ def _component_plots(summary: Mapping[str, Any]) -> list[ComponentPlot]:
         if not points or len(points) > _MOST_GROUPS:
             continue
         title = f"The first two principal components by {attribute}"
-        words = "; ".join(f"{one.name}: {len(one.x):,} patients" for one in points)
+        words = "; ".join(f"{one.name}: {counted(len(one.x), 'patient')}" for one in points)
         labels = (component_label(summary, 0), component_label(summary, 1))
         legend = [(key(one.style), one.name) for one in points]
         plots.append(ComponentPlot(attribute, scatter(points, labels, title, f"{words}."), f"{words}.", legend))
@@ -340,17 +341,22 @@ def _left_out(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     items = [
         (
             "Trained on",
-            f"{left['trained_on']:,} patients are in the training of every network that is audited: not used",
+            f"{counted(left['trained_on'], 'patient', 'is', 'are')} in the training of every network that is audited: "
+            "not used",
         )
     ]
     for record in first_probes(summary):
         for group, count in record["small_groups"].items():
-            items.append((f"{record['attribute']}: {group}", f"{count:,} patients; too few for a group of the probe"))
+            items.append(
+                (f"{record['attribute']}: {group}", f"{counted(count, 'patient')}; too few for a group of the probe")
+            )
     for name, count in left["differing"].items():
-        items.append((name, f"{count:,} patients have scans with different values: not probed for it"))
+        items.append(
+            (name, f"{counted(count, 'patient', 'has', 'have')} scans with different values: not probed for it")
+        )
     if left["without_foreground"]:
-        told = f"{left['without_foreground']:,} segmentations are empty: not in the mean over the foreground"
-        items.append(("Without foreground", told))
+        are = counted(left["without_foreground"], "segmentation", "is", "are")
+        items.append(("Without foreground", f"{are} empty: not in the mean over the foreground"))
     items += [(f"Case {one['case_id']}", one["reason"]) for one in left["unreadable"]]
     return items
 

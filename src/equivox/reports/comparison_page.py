@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 import equivox.reports.plots as plots
 from equivox.atomic import write_text
+from equivox.reports.counted import counted
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json, finite
 from equivox.reports.file_stem import file_stem
@@ -337,8 +338,8 @@ def _plot(
         axis,
         (f"{label} under {plots.shortened(names[0])}", f"{label} under {plots.shortened(names[1])}"),
         f"Mean {label} of each patient under {names[1]} against {names[0]}",
-        f"{int(known.sum())} patients: {names[1]} is better in {int((ahead[known] > 0).sum())}, {names[0]} in "
-        f"{int((ahead[known] < 0).sum())}. Marks above the line score higher under {names[1]}.",
+        f"{counted(int(known.sum()), 'patient')}: {names[1]} is better in {int((ahead[known] > 0).sum())}, {names[0]} "
+        f"in {int((ahead[known] < 0).sum())}. Marks above the line score higher under {names[1]}.",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from equivox.atomic import write_text
+from equivox.reports.counted import counted
 from equivox.reports.cross_site_words import (
     KINDS,
     claim,
@@ -163,17 +164,13 @@ def heat_rows(summary: Mapping[str, Any], place: int) -> list[HeatRow]:
         found.append(
             HeatRow(
                 row_words(row),
-                f"{size} patients, {_models(trained[row['row']]['models'])}",
+                f"{size} patient{'' if high == 1 else 's'}, {counted(trained[row['row']]['models'], 'model')}",
                 cells,
                 number(row["macro"], places),
                 number(row["micro"], places),
             )
         )
     return found
-
-
-def _models(count: int) -> str:
-    return f"{count:,} model" if count == 1 else f"{count:,} models"
 
 
 def colour_scale(metric: Mapping[str, Any]) -> float:
@@ -197,7 +194,7 @@ def _heat_cell(row: Mapping[str, Any], site: str, metric: Mapping[str, Any], sig
     places = decimals(metric["kind"], cell["mean"])
     home = row["kind"] == "own" and row["site"] == site
     ends = interval(cell["low"], cell["high"], places)
-    words = f"{cell['patients']} patients" + (f", interval {ends}" if ends else ", no interval")
+    words = counted(cell["patients"], "patient") + (f", interval {ends}" if ends else ", no interval")
     against = cell["against_own"]
     if home or against is None:
         return HeatCell(number(cell["mean"], places), "", "same", 0, home=home, words=words)
@@ -353,7 +350,8 @@ def _left_out(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     items = [("Note", note) for note in summary["notes"]]
     for metric in summary["metrics"]:
         for site, patients in metric["left_out"].items():
-            words = f"{len(patients)} patients without a value in every row, so in no row: {', '.join(patients[:8])}"
+            words = f"{counted(len(patients), 'patient')} without a value in every row, so in no row: "
+            words += ", ".join(patients[:8])
             items.append((f"{metric['label']} at {site}", words + (" ..." if len(patients) > 8 else "")))
     items += [(f"Case {one['case_id']}", one["reason"]) for one in summary["excluded_cases"]]
     asked = summary["settings"]["metrics"]

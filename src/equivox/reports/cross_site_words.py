@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from equivox.reports.counted import counted
 from equivox.reports.numbers import decimals, interval, number, p_value, signed, unit_text
 
 Answer = Literal["difference", "no_evidence", "cannot_say", ""]
@@ -79,7 +80,8 @@ def statements(summary: Mapping[str, Any], place: int) -> Iterator[tuple[str, St
         ends = interval(one["low"], one["high"], places, sign=True)
         p = "" if one["p_adjusted"] is None else f"adjusted p {_equals(p_value(one['p_adjusted']))}, "
         level = f"{100 * settings['confidence']:g} % interval"
-        detail = f"{level} {ends}{unit}, {p}{one['patients']} patients" if ends else f"{one['patients']} patients"
+        over = counted(one["patients"], "patient")
+        detail = f"{level} {ends}{unit}, {p}{over}" if ends else over
         size = f"{number(abs(one['difference']), places)}{unit} {metric['label']}"
         equal = not any(digit in size.partition(" ")[0] for digit in "123456789")
         way = "better" if one["difference"] > 0 else "worse"

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from markupsafe import Markup
 
+from equivox.reports.counted import counted
 from equivox.reports.numbers import MISSING, decimals, interval, metric_text, number, p_value, signed
 from equivox.reports.scatter import Points, scatter
 
@@ -170,7 +171,7 @@ def _plots(trend: Mapping[str, Any], residuals: Mapping[str, Any], endpoint: str
 def _words(one: Mapping[str, Any]) -> str:
     q = p_value(one["q"])
     told = "" if one["q"] is None else f", q {q}" if q.startswith("<") else f", q = {q}"
-    return f"Rank correlation {_correlation(one)}, {one['patients']:,} patients{told}."
+    return f"Rank correlation {_correlation(one)}, {counted(one['patients'], 'patient')}{told}."
 
 
 def _correlation(one: Mapping[str, Any]) -> str:

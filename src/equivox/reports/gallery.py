@@ -49,6 +49,11 @@ class GalleryCase:
     slice_json: Markup
     description: str
 
+    @property
+    def scrolls(self) -> bool:
+        """Whether there is more than one slice to see."""
+        return len(self.sheet.slices) > 1
+
 
 def gallery_case(case: OverlayCase, place: int, cases: pd.DataFrame, settings: Mapping[str, Any]) -> GalleryCase:
     """Lay out one case and gather its scores.

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 import equivox.reports.plots as plots
 from equivox.atomic import write_text
+from equivox.reports.counted import counted
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
 from equivox.reports.error_curve import error_curve_plot
@@ -122,7 +123,7 @@ def render_landmarks(summary: Record, cases: pd.DataFrame) -> str:
         failure_words=failure_words(settings),
         margin=settings["margin"] and f"{settings['margin']:g} {unit}",
         overall=_error_row("all", overall, scales.mean, scales, settings),
-        failed=f"{overall['failure_rate']['failed']:,} of {overall['failure_rate']['patients']:,} patients",
+        failed=f"{overall['failure_rate']['failed']:,} of {counted(overall['failure_rate']['patients'], 'patient')}",
         curve=error_curve_plot(summary["curve"], overall["success"], unit, "Cumulative curve of errors"),
         landmarks=[_error_row(one["name"], one, scales.landmark, scales, settings) for one in summary["landmarks"]],
         landmark_axis=plots.axis_marks(scales.landmark),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from equivox.reports.counted import counted
 from equivox.reports.numbers import MISSING, decimals, interval, number, p_value, signed
 from equivox.reports.views import Estimate, estimate
 
@@ -24,16 +25,16 @@ def overall_table(summary: Record) -> tuple[list[str], list[list[str]]]:
         ("worst_decile", "worst_decile_", "Worst decile of errors"),
     ):
         one = error_estimate(overall, key, prefix)
-        over = f"{overall['patients_measured']:,} of {overall['patients']:,} patients"
+        over = f"{overall['patients_measured']:,} of {counted(overall['patients'], 'patient')}"
         rows.append([f"{words} ({unit})", one.text, one.interval or MISSING, over])
     for success in overall["success"]:
         one = share_estimate(success)
         rows.append([f"Within {success['radius']:g} {unit}", one.text, one.interval or MISSING, "all patients"])
     one, failure = share_estimate(overall["failure_rate"]), overall["failure_rate"]
-    over = f"{failure['failed']:,} of {failure['patients']:,} patients"
+    over = f"{failure['failed']:,} of {counted(failure['patients'], 'patient')}"
     rows.append(["Failure rate", one.text, one.interval or MISSING, over])
     share = overall["missed"] / overall["landmarks"]
-    over = f"{overall['missed']:,} of {overall['landmarks']:,} landmarks"
+    over = f"{overall['missed']:,} of {counted(overall['landmarks'], 'landmark')}"
     rows.append(["Missed landmarks", number(share, 2 if share >= 0.1 or not share else 3), MISSING, over])
     return ["Measure", "Value", f"{level} interval", "Over"], rows
 

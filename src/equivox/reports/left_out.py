@@ -1,7 +1,7 @@
 """What the numbers leave out, counted and named."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 _MOST_ROWS: Final = 100
@@ -64,12 +64,12 @@ def ledger(left_out: Mapping[str, Any]) -> list[Ledger]:
     ]
     if mapless:
         items.append(_listed("Missing probabilities", mapless, "scored, but not in the calibration", ("Case",)))
-    unknown = {name: count for name, count in left_out.get("unknown_group", {}).items() if count}
+    read = left_out.get("unknown_words", {})
+    unknown = {name: n for name, n in left_out.get("unknown_group", {}).items() if n or read.get(name)}
     if not unknown:
         items.append(Ledger("Unknown groups", "None", ""))
     for name, count in unknown.items():
-        words = f"patient{'' if count == 1 else 's'} of unknown group, in the overall mean only"
-        items.append(Ledger(f"Unknown {name}", _count(count), words))
+        items.append(_unknown(name, count, read.get(name, {})))
     for name, patients in left_out.get("conflicting_groups", {}).items():
         words = f"patient{'' if len(patients) == 1 else 's'} of several groups"
         items.append(_listed(f"Conflicting {name}", [(str(one),) for one in patients], words, ("Patient",)))
@@ -87,6 +87,18 @@ def empty_masks(summary: Mapping[str, Any]) -> EmptyMasks:
     policy = summary["settings"].get("empty_policy")
     words = f"The policy here is '{policy}'. {told} Counts are structures: one class of one case."
     return EmptyMasks(words, ("Class", *(_OUTCOME_LABELS[key] for key in outcomes)), rows if outcomes else [])
+
+
+def _unknown(name: str, count: int, read: Mapping[str, int]) -> Ledger:
+    """Return how many patients are of unknown group, and which words were read as unknown."""
+    words = f"patient{'' if count == 1 else 's'} of unknown group, in the overall mean only"
+    if not read:
+        return Ledger(f"Unknown {name}", _count(count), words)
+    cells = sum(read.values())
+    words += f"; {_count(cells)} cell{' was' if cells == 1 else 's were'} not empty but read as unknown"
+    rows = [(str(word), _count(n)) for word, n in read.items()]
+    listed = _listed(f"Unknown {name}", rows, words, ("Read as unknown", "Cells"))
+    return replace(listed, count=_count(count))
 
 
 def _listed(label: str, rows: Sequence[tuple[str, ...]], words: str, heads: Sequence[str]) -> Ledger:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 import equivox.reports.plots as plots
 from equivox.definitions import MetricKind
+from equivox.reports.counted import counted
 from equivox.reports.froc_plot import froc_plot, point_text
 from equivox.reports.numbers import Number, number, size_word, unit_text
 from equivox.reports.views import Estimate, estimate
@@ -205,7 +206,7 @@ def _froc_view(name: str, froc: Mapping[str, Any] | None) -> FrocView | None:
             (point_text(point), number(value, 2))
             for point, value in zip(froc["points"], froc["sensitivity"], strict=True)
         ],
-        words=f"{_counted(froc['lesions'], 'lesion')} of {_counted(froc['patients'], 'patient')}",
+        words=f"{counted(froc['lesions'], 'lesion')} of {counted(froc['patients'], 'patient')}",
     )
 
 
@@ -213,22 +214,18 @@ def _notes(record: Mapping[str, Any]) -> list[str]:
     """Return what the table of a class leaves out, in words."""
     notes = []
     if record["true_negative_cases"]:
-        cases = _counted(record["true_negative_cases"], "case")
+        cases = counted(record["true_negative_cases"], "case")
         notes.append(f"{cases} without a lesion, in which none was claimed either: in no ratio.")
     if record["cases_without_prediction"]:
-        cases = _counted(record["cases_without_prediction"], "case")
+        cases = counted(record["cases_without_prediction"], "case")
         notes.append(f"{cases} without a prediction: every lesion there is missed, and no false positive counted.")
     small = [
-        _counted(record[key], noun)
+        counted(record[key], noun)
         for key, noun in (("removed_lesions", "lesion"), ("removed_detections", "detection"))
         if record[key]
     ]
     if small:
         notes.append(f"{' and '.join(small)} set apart as too small.")
     if record["ignored"]:
-        notes.append(f"{_counted(record['ignored'], 'detection')} of such lesions: neither right nor wrong.")
+        notes.append(f"{counted(record['ignored'], 'detection')} of such lesions: neither right nor wrong.")
     return notes
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

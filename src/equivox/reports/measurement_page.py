@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from equivox.atomic import write_text
+from equivox.reports.counted import counted
 from equivox.reports.document import packed_csv, render
 from equivox.reports.embedding import embedded_json
 from equivox.reports.file_stem import file_stem
@@ -231,7 +232,7 @@ def _scatter(record: Mapping[str, Any], groups: Sequence[Points], summary: Mappi
     label = measure_label(record["measure"], summary)
     ends = interval(record["spearman_low"], record["spearman_high"], 2, sign=True)
     words = f"Rank correlation {signed(record['spearman'], 2)}" + (f" ({ends})" if ends else "")
-    words += f", {record['patients']} patients"
+    words += f", {counted(record['patients'], 'patient')}"
     if record["q"] is not None:
         q = p_value(record["q"])
         words += f", q {q}" if q.startswith("<") else f", q = {q}"
@@ -243,13 +244,19 @@ def _scatter(record: Mapping[str, Any], groups: Sequence[Points], summary: Mappi
 def _left_out(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     left = summary["left_out"]
     items = [
-        ("Cut off by the image", f"{left['cut_off']:,} structures touch a face of the image: measured, not compared"),
-        ("Absent", f"{left['absent']:,} structures have no voxel in their mask; they are absent and not of size 0"),
+        (
+            "Cut off by the image",
+            f"{counted(left['cut_off'], 'structure', 'touches', 'touch')} a face of the image: measured, not compared",
+        ),
+        (
+            "Absent",
+            f"{counted(left['absent'], 'structure', 'has', 'have')} no voxel in the mask: absent, and not of size 0",
+        ),
     ]
     if left["without_image"]:
-        items.append(("Without an image", f"{len(left['without_image']):,} cases: sizes only"))
+        items.append(("Without an image", f"{counted(len(left['without_image']), 'case')}: sizes only"))
     items += [(f"Case {one['case_id']}", one["reason"]) for one in left["excluded_cases"]]
-    return items
+    return [*items, *(("Note", note) for note in summary.get("notes", []))]
 
 
 def methods(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -267,8 +274,8 @@ def methods(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Intensities", f"Taken from the image as it is, without rounding. {eroded}"),
         (
             "Cut off",
-            f"A structure with a voxel in the outer {settings['border_voxels']} layer(s) of the image: it may go on "
-            "outside, so its size is a lower bound. Such structures are flagged and left out of every comparison.",
+            f"A structure with a voxel in the outer {counted(settings['border_voxels'], 'layer')} of the image: it may "
+            "go on outside, so its size is a lower bound. Such structures are flagged and in no comparison.",
         ),
         (
             "Against numbers",

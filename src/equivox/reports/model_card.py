@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from equivox.reports.counted import counted, patients_and_cases
 from equivox.reports.numbers import MISSING, metric_text, number, p_value
 from equivox.reports.views import ROLES, answer_words, estimate, metric_row
 
@@ -66,9 +67,9 @@ def _model(summary: Mapping[str, Any]) -> Iterable[str]:
 def _data(summary: Mapping[str, Any], table: Mapping[str, Any] | None) -> Iterable[str]:
     cohort = summary["cohort"]
     yield f"* Cohort: {escape_markdown(str(cohort['name']))}"
-    yield f"* {cohort['patients']:,} patients, {cohort['cases']:,} cases"
+    yield f"* {patients_and_cases(cohort)}"
     if table is not None:
-        yield f"* Reported here: {table['patients']:,} patients, {table['cases']:,} cases"
+        yield f"* Reported here: {patients_and_cases(table)}"
     for name, value in (summary.get("inputs") or {}).items():
         yield f"* SHA-256 of {escape_markdown(str(name))}: `{re.sub(r'[^0-9a-f]', '', str(value))}`"
 
@@ -80,13 +81,16 @@ def _overall(table: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterable[
         row = metric_row(key, "", record, settings)
         label = f"{row.metric} ({row.unit})" if row.unit else row.metric
         yield _row((label, _with_interval(row.mean), row.median.text, row.worst_decile.text, f"{row.patients:,}"))
+    if any(metric_text(key).better == "zero" for key in table["overall"]):
+        yield ""
+        yield "±: the worst decile of a signed error is that of its size, in either direction."
     failure = table["failure_rate"]
     rate = estimate("fraction", failure["value"], failure.get("low"), failure.get("high"))
     yield ""
     endpoint = metric_text(settings["primary_endpoint"]).label
     yield (
         f"Failure rate (a patient's mean {endpoint} below {settings['failure_threshold']:g}): {_with_interval(rate)}, "
-        f"{failure['failed']:,} of {failure['patients']:,} patients."
+        f"{failure['failed']:,} of {counted(failure['patients'], 'patient')}."
     )
 
 
@@ -105,7 +109,7 @@ def _attribute(attribute: Mapping[str, Any], settings: Mapping[str, Any]) -> Ite
         yield _row([*_group(group), number(group.get("missed"), 0), *_contrast(contrasts.get(group["name"]))])
     if attribute["unknown_patients"]:
         yield ""
-        yield f"Of unknown group, in the overall mean only: {attribute['unknown_patients']:,} patients."
+        yield f"Of unknown group, in the overall mean only: {counted(attribute['unknown_patients'], 'patient')}."
 
 
 def _group(group: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from markupsafe import Markup
 import equivox.reports.plots as plots
 from equivox.definitions import MetricKind
 from equivox.reports.case_list import ATTRIBUTE
+from equivox.reports.counted import counted, patients_and_cases
 from equivox.reports.fairness_views import FairnessView, fairness_view, shrunk_mean
 from equivox.reports.numbers import (
     Number,
@@ -112,6 +113,7 @@ class MetricRow:
     patients: int
     used: int
     both_empty: int
+    undefined: int
     penalised: int
 
 
@@ -238,10 +240,12 @@ def table_view(
         headline=bool(table["headline"]),
         patients=table["patients"],
         cases=table["cases"],
-        patients_words=f"{_counted(table['patients'], 'patient')}, {_counted(table['cases'], 'case')}",
+        patients_words=patients_and_cases(table),
         overall=overall,
         failure_rate=estimate("fraction", failure["value"], failure.get("low"), failure.get("high")),
-        failed="" if failure.get("failed") is None else f"{failure['failed']:,} of {failure['patients']:,} patients",
+        failed=""
+        if failure.get("failed") is None
+        else f"{failure['failed']:,} of {counted(failure['patients'], 'patient')}",
         attributes=[
             _attribute_view(attribute, table, summary, mine, scales, place)
             for place, attribute in enumerate(table["attributes"])
@@ -258,10 +262,6 @@ def table_view(
             "high": scales.difference.percent(margin),
         },
     )
-
-
-def _counted(count: int, noun: str, one: str = "", many: str = "") -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'} {one if count == 1 else many}".rstrip()
 
 
 def _key_of(row: MetricRow, overall: Mapping[str, MetricRow]) -> str:
@@ -290,6 +290,7 @@ def metric_row(key: str, class_name: str, record: Mapping[str, Any], settings: M
     mean = estimate(text.kind, record["mean"], record.get("low"), record.get("high"), sign=sign)
     median = record.get("median_low"), record.get("median_high")
     decile = record.get("worst_decile_low"), record.get("worst_decile_high")
+    worst = estimate(text.kind, record["worst_decile"], *decile, places=None if decile[0] is not None else mean.places)
     return MetricRow(
         metric=text.label,
         unit=metric_unit(key, settings),
@@ -299,12 +300,11 @@ def metric_row(key: str, class_name: str, record: Mapping[str, Any], settings: M
             text.kind, record["median"], *median, sign=sign, places=None if median[0] is not None else mean.places
         ),
         # The worst decile of a signed error is that of its size.
-        worst_decile=estimate(
-            text.kind, record["worst_decile"], *decile, places=None if decile[0] is not None else mean.places
-        ),
+        worst_decile=replace(worst, text=f"±{worst.text}") if sign and worst.value is not None else worst,
         patients=record["patients"],
         used=record["cases_used"],
-        both_empty=record["cases_both_empty"],
+        both_empty=record.get("cases_all_empty", record["cases_both_empty"]),
+        undefined=record.get("cases_undefined", 0),
         penalised=record["cases_penalised"],
     )
 
@@ -354,7 +354,7 @@ def _attribute_view(
         rows=rows,
         card_rows=contrasted if len(contrasted) <= 4 else named,
         unknown_patients=attribute["unknown_patients"],
-        unknown_words=_counted(attribute["unknown_patients"], "patient", "has no known group", "have no known group"),
+        unknown_words=counted(attribute["unknown_patients"], "patient", "has no known group", "have no known group"),
         spread=_spread_rows(attribute.get("spread") or {}, scales.kind),
         worst_group=worst or "",
         fairness=fairness_view(attribute, settings),
@@ -362,7 +362,7 @@ def _attribute_view(
         scatter=scatter,
         legend=[(plots.key(dot.style), dot.name) for dot in dots if len(dot.index)],
         unplotted=unplotted,
-        unplotted_words=_counted(unplotted, "case", "has no score and is not shown", "have no score and are not shown")
+        unplotted_words=counted(unplotted, "case", "has no score and is not shown", "have no score and are not shown")
         + ".",
     )
 

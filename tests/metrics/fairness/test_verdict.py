@@ -128,6 +128,27 @@ def test_where_nobody_can_tell_how_many_are_needed_the_least_is_said() -> None:
     )
 
 
+def test_where_every_patient_scores_alike_nothing_is_ruled_out() -> None:
+    # All perfect: the difference is 0 with an interval of no width, and the gap is 0.
+    even = [contrast("F", 0.0, 0.0, 1.0, 0.0), contrast("M", 0.0, 0.0, 1.0, 0.0)]
+    found = verdict("sex", {"F": 40, "M": 40}, even, lambda _group: 10)
+    assert (found.answer, found.low, found.high, found.detectable_gap) == ("cannot_say", None, None, None)
+    assert found.sentence == (
+        "Cannot say: every patient has the same score, so how much patients vary, and with it how small a gap could "
+        "have been seen, cannot be estimated. No difference was observed. To see a gap of 0.1, cases on which the "
+        "model does not always score the same are needed."
+    )
+    _, within = answer(*(replace(one, within="site") for one in even))
+    assert "every patient of one 'site' has the same score" in within
+    # A small group comes first, and of the others no gap of 0 is claimed.
+    _, small = answer(*even, sizes={"F": 40, "M": 40, "X": 2})
+    assert "fewer than 10 patients in 'X' (2)" in small
+    assert "could have seen" not in small
+    # Some variation in one contrast is enough, and so is a difference between two constant groups.
+    assert answer(even[0], contrast("M", 0.0, 0.01, 0.9, 0.02))[0] == "ruled_out"
+    assert answer(contrast("F", 0.1, 0.0, 0.001, 0.0), contrast("M", -0.1, 0.0, 0.001, 0.0))[0] == "difference"
+
+
 def test_no_answer_claims_what_cannot_be_known() -> None:
     words = " ".join([*ANSWERS.values(), RULE])
     assert not re.search(r"\b(un)?(fair|biased|safe)\b", words, flags=re.IGNORECASE)

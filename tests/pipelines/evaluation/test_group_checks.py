@@ -13,6 +13,7 @@ from equivox.pipelines.evaluation.group_checks import (
     check_values,
     refuse_contradictions,
     single_groups,
+    unknown_values,
     unmatched_ids,
 )
 from equivox.pipelines.evaluation.sources import ScoredCase, grouped_by_patient_mean, numbers_of
@@ -26,8 +27,10 @@ def cases(values: list[str | None], *, visits: int = 1) -> list[CaseValues]:
     return [CaseValues(f"c{place}", f"p{place // visits}", {"x": value}) for place, value in enumerate(values)]
 
 
-def check(values: list[str | None], config: AttributeConfig | None = None, kind: Any = "groups", **how: Any) -> None:
-    check_values(cases(values, **how), {"x": config or AttributeConfig()}, PEOPLE, kind)
+def check(
+    values: list[str | None], config: AttributeConfig | None = None, kind: Any = "groups", **how: Any
+) -> tuple[str, ...]:
+    return check_values(cases(values, **how), {"x": config or AttributeConfig()}, PEOPLE, kind)
 
 
 def refusal(values: list[str | None], config: AttributeConfig | None = None, kind: Any = "groups", **how: Any) -> str:
@@ -94,6 +97,62 @@ def test_words_of_a_continuous_attribute_are_all_named() -> None:
         "the cells, or leave them empty where the value is unknown"
     )
     check(["50", None, "61.5"], AGE)
+
+
+def test_groups_that_are_spelled_almost_alike_are_told_and_not_merged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        notes = check(["F", "f", "F", "M", "de  novo", "De novo", None])
+    assert notes == (
+        "'x' is written 'F' (2) and 'f' (1), which are counted as 2 groups: write them alike where they are one.",
+        "'x' is written 'De novo' (1) and 'de  novo' (1), which are counted as 2 groups: write them alike where they "
+        "are one.",
+    )
+    assert caplog.messages == list(notes)
+    assert check(["1", "1.0", "2", "1"]) == (
+        "'x' is written '1' (2) and '1.0' (1), which are counted as 2 groups: write them alike where they are one.",
+    )
+    # Two codes of one name are one group, and numbers of a continuous attribute make no groups of their own.
+    assert check(["1", "2", "m"], AttributeConfig(names={"1": "m", "2": "w"})) == ()
+    assert check(["50", "50.0"], AGE) == ()
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "@a"])
+def test_a_group_that_a_spreadsheet_would_run_is_refused(cell: str) -> None:
+    assert refusal(["a", "b", cell]) == (
+        f"people.csv: expected a group of 'x' that a spreadsheet reads as text, got '{cell}', which it would run as a "
+        "formula; rename it"
+    )
+    for ids in ({"case_id": cell, "patient_id": "p"}, {"case_id": "c", "patient_id": cell}):
+        with pytest.raises(InputError, match=r"expected an id of a (case|patient) that"):
+            check_values([CaseValues(**ids, values={})], {}, PEOPLE, "groups")
+
+
+def test_signs_are_groups_and_those_that_look_like_formulas_are_told() -> None:
+    assert check(["+", "-", "-1", "+2.5"] * 3, AttributeConfig(names={"-1": "a", "+2.5": "b"})) == ()
+    assert check(["+ve", "-ve", "-ve"]) == (
+        "'x' has '+ve', '-ve', which a spreadsheet takes for a formula: open the tables there as text.",
+    )
+
+
+def test_what_was_read_as_unknown_is_told_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        notes = unknown_values({"sex": {"?": 1}, "site": {"NA": 2, "None": 1}}, PEOPLE, "cohort")
+    assert notes == (
+        "1 cell of 'sex' in people.csv is read as unknown: '?' (1); where one of them is a group, give it a name in "
+        "cohort.yaml.",
+        "3 cells of 'site' in people.csv are read as unknown: 'NA' (2), 'None' (1); where one of them is a group, give "
+        "it a name in cohort.yaml.",
+    )
+    assert caplog.messages == list(notes)
+
+
+def test_ids_with_a_suffix_too_much_are_told() -> None:
+    (lonely, rows) = unmatched_ids(PEOPLE, ["a", "b.nii.gz"], ["a", "b"], excluded=True)
+    assert lonely == "1 of 2 masks has no row in people.csv and is excluded, as its patient is unknown: b."
+    assert rows == (
+        "1 of 2 rows of people.csv has no mask: b.nii.gz; these ids seem to have the suffix of files, '.nii.gz': take "
+        "it off."
+    )
 
 
 def test_ids_on_one_side_alone_are_named_for_each_side(caplog: pytest.LogCaptureFixture) -> None:

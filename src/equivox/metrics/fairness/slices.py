@@ -257,7 +257,8 @@ def find_slices(
 
 def _reason(errors: Float[np.ndarray, " patients"], columns: Sequence[str], minimum: int) -> str | None:
     if len(errors) < 4 * minimum:
-        return f"{len(errors)} patients are too few: to find a slice of {minimum} and to confirm it takes {4 * minimum}"
+        are = "1 patient is" if len(errors) == 1 else f"{len(errors)} patients are"
+        return f"{are} too few: to find a slice of {minimum} and to confirm it takes {4 * minimum}"
     if not columns:
         return "nothing is known by which the patients differ"
     return None if errors.any() else "no patient has an error"

@@ -20,7 +20,8 @@ ANSWERS: Final[dict[Answer, str]] = {
 
 RULE: Final = (
     "1. Evidence of a difference: the adjusted p-value of a group against the rest is below {level}. "
-    "2. Cannot say: a group has fewer than {minimum} patients{shared}, or there are not two groups. "
+    "2. Cannot say: a group has fewer than {minimum} patients{shared}, there are not two groups, or every patient has "
+    "the same score. "
     "3. A difference larger than {margin} is ruled out: the simultaneous interval of every group lies inside "
     "±{margin}. "
     "4. Cannot say: the smallest gap that the test could have seen is above {twice} for a group. "
@@ -29,6 +30,9 @@ RULE: Final = (
 """The rule in words, in its order; `RULE_SHARED` fills ``shared`` where patients are compared within sites, say."""
 
 RULE_SHARED: Final = " (or too few of them share a {within} with {minimum} of other groups)"
+
+# What rounding leaves of a difference or of a width of exactly zero.
+_SAME: Final = 1e-12
 
 # A sentence that named dozens of small groups would not be read; the table has them all.
 _MOST_NAMED: Final = 8
@@ -77,7 +81,8 @@ def verdict(
     """Answer whether an attribute's groups differ, see `RULE`.
 
     A small group comes before "ruled out", as nothing has been ruled out for that group, and after "evidence of a
-    difference", as what was found in the larger groups stands.
+    difference", as what was found in the larger groups stands. Where every patient has the same score (all are perfect,
+    say) the intervals have no width, and nothing has been ruled out either: how much scores vary cannot be estimated.
 
     Args:
         attribute: The attribute.
@@ -101,6 +106,8 @@ def verdict(
         return _too_alone(attribute, untested, contrasts, minimum)
     if small or not contrasts:
         return _too_small(attribute, small or dict(sizes), contrasts, untested, needed, margin, minimum)
+    if not any(map(varies, contrasts)):
+        return _too_even(contrasts[0], margin)
     widest = max(contrasts, key=lambda contrast: max(-contrast.low, contrast.high))
     if max(-widest.low, widest.high) < margin:
         sentence = (
@@ -119,6 +126,24 @@ def verdict(
         f"have seen is {_gap(coarsest)}; a smaller one may be there."
     )
     return _answer("no_evidence", sentence, lowest, detectable_gap=coarsest.detectable_gap)
+
+
+def varies(contrast: Contrast) -> bool:
+    """Tell whether there is any variation behind a contrast, so that its interval and its gap mean something."""
+    return contrast.high - contrast.low > _SAME or abs(contrast.difference) > _SAME
+
+
+def _too_even(contrast: Contrast, margin: float) -> Verdict:
+    """Answer for an attribute whose patients all score the same, on both sides of every comparison."""
+    where = "" if contrast.within is None else f" of one {_quoted(contrast.within)}"
+    sentence = (
+        f"{ANSWERS['cannot_say']}: every patient{where} has the same score, so how much patients vary, and with it how "
+        f"small a gap could have been seen, cannot be estimated. No difference was observed. To see a gap of "
+        f"{2 * margin:g}, cases on which the model does not always score the same are needed."
+    )
+    return Verdict(
+        contrast.attribute, "cannot_say", sentence, None, contrast.difference, None, None, contrast.p_adjusted
+    )
 
 
 def _difference(
@@ -192,7 +217,7 @@ def _alone(untested: Sequence[Untested]) -> str:
 
 
 def _others(contrasts: Sequence[Contrast], why: str) -> str:
-    if not contrasts:
+    if not any(map(varies, contrasts)):
         return ""
     largest = max(contrasts, key=lambda contrast: contrast.detectable_gap)
     return (

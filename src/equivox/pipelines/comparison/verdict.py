@@ -11,7 +11,8 @@ from equivox.pipelines.comparison.options import CompareOptions
 from equivox.reports.numbers import decimals, interval, number, p_value, signed
 
 RULE: Final = (
-    "1. Cannot say: fewer than {minimum} patients have a score from both models. "
+    "1. Cannot say: fewer than {minimum} patients have a score from both models, or each patient has the same score "
+    "from both. "
     "2. Evidence that one model is better: the adjusted p-value of the pair is below {level}. "
     "3. A difference larger than {margin} is ruled out: the interval of the mean paired difference lies inside "
     "±{margin}. "
@@ -44,6 +45,12 @@ def pair_verdict(test: Mapping[str, Any], power: PairedPower | None, options: Co
             f"{options.minimum_patients}."
         )
         return _answer("cannot_say", ANSWERS["cannot_say"], sentence, detectable, options.minimum_patients)
+    if test["low"] is not None and test["low"] == test["high"] == 0:
+        sentence = (
+            f"{first} and {second} have the same score in every patient, so how much their difference varies cannot be "
+            "estimated; check that they are not the predictions of one model twice."
+        )
+        return _answer("cannot_say", ANSWERS["cannot_say"], sentence, None, None)
     better = is_better(test)
     observed = _observed(test)
     margin = f"{options.margin:g}"

@@ -12,6 +12,7 @@ from equivox.datasets.cohort import AttributeConfig
 from equivox.datasets.wording import some
 from equivox.errors import InputError
 from equivox.metrics.fairness.groups import one_group_per_patient
+from equivox.volume.formats import suffix_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,10 @@ class CaseValues:
 
 def check_values(
     cases: Sequence[CaseValues], configs: Mapping[str, AttributeConfig], table: Path | None, kind: TableKind
-) -> None:
+) -> tuple[str, ...]:
     """Check that each column holds what it is declared to hold.
+
+    The cells are also written into tables that people open in a spreadsheet: what it would run as a formula is refused.
 
     Args:
         cases: The cases.
@@ -54,10 +57,18 @@ def check_values(
         table: The table, to be named.
         kind: Which remedy to name.
 
+    Returns:
+        As sentences that are also logged as warnings: groups that are spelled almost alike, and those that a
+        spreadsheet would take for a formula although a table may well have them, such as ``+ve``.
+
     Raises:
         InputError: If a continuous attribute has a cell that is no number; if a categorical one has a few words among
-            numbers; or if it has more than 20 values of which more than half of the patients have one of their own.
+            numbers; if it has more than 20 values of which more than half of the patients have one of their own; or if
+            an id or a group begins with ``=`` or ``@``.
     """
+    refuse_formulas(table, "an id of a case", (case.case_id for case in cases))
+    refuse_formulas(table, "an id of a patient", (case.patient_id for case in cases))
+    notes: list[str] = []
     for name, config in configs.items():
         known = [(case, cell) for case in cases if (cell := case.values.get(name)) is not None]
         if config.kind == "continuous":
@@ -65,11 +76,56 @@ def check_values(
         else:
             named = [(case, config.names.get(cell, cell)) for case, cell in known]
             _refuse_mixture(named, name, table, kind)
+            refuse_formulas(table, f"a group of '{name}'", (cell for _, cell in named))
             _refuse_free_text(named, name, table, kind)
+            notes += _spelled_alike([cell for _, cell in named], name)
+            notes += _like_formulas([cell for _, cell in named], name)
+    return _warned(notes)
+
+
+def refuse_formulas(where: Path | None, what: str, cells: Iterable[str]) -> None:
+    """Refuse an id or a group that a spreadsheet would run as a formula when it opens a table that has it.
+
+    Args:
+        where: The table or the folder, to be named.
+        what: What the cells are, such as ``a group of 'sex'``.
+        cells: The ids or groups.
+
+    Raises:
+        InputError: If one begins with ``=``, ``@``, a tab or a carriage return.
+    """
+    for cell in cells:
+        if cell.startswith(("=", "@", "\t", "\r")):
+            msg = (
+                f"{where}: expected {what} that a spreadsheet reads as text, got {cell!a}, which it would run as a "
+                "formula; rename it"
+            )
+            raise InputError(msg)
+
+
+def unknown_values(unknown: Mapping[str, Mapping[str, int]], table: Path, kind: TableKind) -> tuple[str, ...]:
+    """Return, as sentences that are also logged as warnings, which words were read as unknown values.
+
+    Args:
+        unknown: Attribute -> word -> cells.
+        table: The table, to be named.
+        kind: Which remedy to name.
+    """
+    remedy = {
+        "groups": "write another word where one of them is a group",
+        "cohort": "where one of them is a group, give it a name in cohort.yaml",
+    }
+    notes = []
+    for name, words in unknown.items():
+        count = sum(words.values())
+        told = some(f"'{word}' ({n})" for word, n in words.items())
+        cells = f"{count} cell{'' if count == 1 else 's'} of '{name}' in {table.name}"
+        notes.append(f"{cells} {'is' if count == 1 else 'are'} read as unknown: {told}; {remedy[kind]}.")
+    return _warned(notes)
 
 
 def unmatched_ids(
-    table: Path, row_ids: Collection[str], mask_ids: Collection[str], *, excluded: bool
+    table: Path, row_ids: Collection[str], mask_ids: Collection[str], *, excluded: bool, what: str = "mask"
 ) -> tuple[str, ...]:
     """Return, as sentences that are also logged as warnings, which ids are in the table or among the masks alone.
 
@@ -78,18 +134,39 @@ def unmatched_ids(
         row_ids: The ids of its rows.
         mask_ids: The ids of the masks.
         excluded: Whether a mask without a row is excluded; else its group is unknown.
+        what: What the ids are of.
     """
     rowless = [one for one in mask_ids if one not in row_ids]
     maskless = [one for one in row_ids if one not in mask_ids]
-    fate = "excluded, as their patients are unknown" if excluded else "of unknown group"
+    whose = "its patient is" if len(rowless) == 1 else "their patients are"
+    fate = f"excluded, as {whose} unknown" if excluded else "of unknown group"
     notes = []
     if rowless:
-        notes.append(
-            f"{len(rowless)} of {len(mask_ids)} masks have no row in {table.name} and are {fate}: {some(rowless)}."
-        )
+        have, are = ("has", "is") if len(rowless) == 1 else ("have", "are")
+        lead = f"{len(rowless)} of {len(mask_ids)} {what}s {have}"
+        notes.append(f"{lead} no row in {table.name} and {are} {fate}: {some(rowless)}.")
     if maskless:
-        notes.append(f"{len(maskless)} of {len(row_ids)} rows of {table.name} have no mask: {some(maskless)}.")
+        have = "has" if len(maskless) == 1 else "have"
+        suffix = suffix_too_much(maskless, mask_ids)
+        hint = f"; these ids seem to have the suffix of files, '{suffix}': take it off" if suffix else ""
+        notes.append(
+            f"{len(maskless)} of {len(row_ids)} rows of {table.name} {have} no {what}: {some(maskless)}{hint}."
+        )
     return _warned(notes)
+
+
+def suffix_too_much(row_ids: Iterable[str], mask_ids: Collection[str]) -> str:
+    """Return the suffix of a file that ids of a table have where those of the masks have none; else ``""``.
+
+    Example:
+        >>> suffix_too_much(["b", "a.nii.gz"], {"a": 1, "b": 2})
+        '.nii.gz'
+    """
+    for one in row_ids:
+        suffix = suffix_of(Path(one))
+        if suffix and one[: -len(suffix)] in mask_ids:
+            return suffix
+    return ""
 
 
 def single_groups(groups: Sequence[Mapping[str, str | None]], names: Iterable[str]) -> tuple[str, ...]:
@@ -214,6 +291,28 @@ def _refuse_free_text(known: Sequence[tuple[CaseValues, str]], name: str, table:
         f"{', '.join(_quoted(list(holders)[:3]))}; {remedy[kind, numbers]}"
     )
     raise InputError(msg)
+
+
+def _spelled_alike(cells: Sequence[str], name: str) -> list[str]:
+    """Return a sentence for spellings that differ in capitals, spaces or the way a number is written alone."""
+    spellings: dict[str | float, Counter[str]] = {}
+    for cell in cells:
+        alike = float(cell) if _is_number(cell) else " ".join(cell.split()).casefold()
+        spellings.setdefault(alike, Counter())[cell] += 1
+    return [
+        f"'{name}' is written {' and '.join(f'{_quoted([cell])[0]} ({n})' for cell, n in sorted(one.items()))}, which "
+        f"are counted as {len(one)} groups: write them alike where they are one."
+        for one in spellings.values()
+        if len(one) > 1
+    ]
+
+
+def _like_formulas(cells: Sequence[str], name: str) -> list[str]:
+    found = {cell for cell in cells if len(cell) > 1 and cell[0] in "+-" and not _is_number(cell)}
+    if not found:
+        return []
+    told = some(_quoted(sorted(found)), 3)
+    return [f"'{name}' has {told}, which a spreadsheet takes for a formula: open the tables there as text."]
 
 
 def _where(cells: Sequence[tuple[CaseValues, str]]) -> str:

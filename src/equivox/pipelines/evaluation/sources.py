@@ -1,19 +1,28 @@
 """What there is to score: a cohort with its predictions, or two folders of masks and a table of groups."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from equivox.datasets.cohort import AttributeConfig, Case, Cohort, Modality, load_cohort
-from equivox.datasets.import_table import UNKNOWN_WORDS
 from equivox.datasets.split import SPLIT_NAME, load_split
 from equivox.datasets.text_table import plain_codes, read_text_table, refuse_lost_zeros
+from equivox.datasets.unknown_words import unknown_words
 from equivox.datasets.wording import some
 from equivox.errors import InputError
 from equivox.options import parse_options
-from equivox.pipelines.evaluation.group_checks import CaseValues, check_values, single_groups, unmatched_ids
+from equivox.pipelines.evaluation.group_checks import (
+    CaseValues,
+    check_values,
+    refuse_formulas,
+    single_groups,
+    suffix_too_much,
+    unknown_values,
+    unmatched_ids,
+)
 from equivox.pipelines.evaluation.predictions import (
     PREDICTION_LIST,
     images_in,
@@ -81,6 +90,7 @@ class EvaluationSource:
         model: Name and run folder of the model, as far as known.
         files: Tables that were read, for their hashes.
         table: The table that gives the groups; None where there is none.
+        unknown: Attribute -> the words that were read as unknown values, and how many cells of the table had each.
     """
 
     name: str
@@ -99,6 +109,22 @@ class EvaluationSource:
     model: Mapping[str, str | None] = field(default_factory=lambda: {"name": None, "run": None})
     files: tuple[Path, ...] = ()
     table: Path | None = None
+    unknown: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """What a table says of the cases that there are.
+
+    Attributes:
+        rows: Case -> its row, unknown values as ``""``; also of cases that are not there.
+        unknown: Attribute -> the words that were read as unknown values, and how many cells had each.
+        notes: Further things that a reader should know.
+    """
+
+    rows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unknown: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +170,8 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
     cohort = load_cohort(folder)
     table = folder / "cohort.csv"
     values = [CaseValues(case.case_id, case.patient_id, case.attributes) for case in cohort.cases]
-    check_values(values, cohort.config.attributes, table, "cohort")
+    notes = check_values(values, cohort.config.attributes, table, "cohort")
+    unknown_values(cohort.unknown, table, "cohort")
     masks, listed = masks_in(predictions), read_list(predictions)
     roles, excluded = _roles(cohort, listed, folder)
     cases, missing = [], []
@@ -181,10 +208,11 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
         excluded=excluded,
         missing_predictions=tuple(missing),
         extra_predictions=tuple(extra),
-        notes=single_groups([case.groups for case in cases], config.attributes),
+        notes=notes + single_groups([case.groups for case in cases], config.attributes),
         model=read_model(predictions),
         files=(table, folder / SPLIT_NAME, predictions / PREDICTION_LIST),
         table=table,
+        unknown=cohort.unknown,
     )
 
 
@@ -212,7 +240,9 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
         raise InputError(msg)
     groups, patient, classes = options.groups, options.patient, options.classes
     configs = attribute_configs(options)
-    rows = read_groups(options, configs, set(reference_files))
+    refuse_formulas(references, "an id of a case", reference_files)
+    table = read_groups(options, configs, set(reference_files))
+    rows = table.rows
     images = images_in(options.images) if options.images is not None else {}
     if options.images is not None and not set(images) & set(reference_files):
         msg = f"{options.images}: expected images named like the masks in {references}, got none; check the folder"
@@ -237,8 +267,9 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
                 numbers_of(configs, values),
             )
         )
-    notes: tuple[str, ...] = ()
+    notes = table.notes
     if groups is not None:
+        unknown_values(table.unknown, groups, "groups")
         notes += unmatched_ids(groups, rows, reference_files, excluded=patient is not None)
         notes += single_groups([case.groups for case in cases], configs)
     if patient is None:
@@ -260,6 +291,7 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
         model=read_model(predictions),
         files=(groups,) if groups else (),
         table=groups,
+        unknown=table.unknown,
     )
 
 
@@ -354,10 +386,8 @@ def _roles(
 _ROLE_OF: dict[str, Role] = {"test": "test", "out_of_fold": "out_of_fold", "new": "all"}
 
 
-def read_groups(
-    options: MaskOptions, configs: Mapping[str, AttributeConfig], case_ids: set[str]
-) -> dict[str, dict[str, str]]:
-    """Return case -> its row of the table of groups, unknown values as ``""``; no rows where there is no table.
+def read_groups(options: MaskOptions, configs: Mapping[str, AttributeConfig], case_ids: set[str]) -> GroupTable:
+    """Return what the table of groups says of the cases; no rows where there is no table.
 
     Args:
         options: The table, and its columns of cases and patients.
@@ -373,7 +403,7 @@ def read_groups(
         if configs or patient or key:
             msg = "--groups: expected a table for --key, --patient and --attribute, got none; name it with --groups"
             raise InputError(msg)
-        return {}
+        return GroupTable()
     table = read_text_table(path)
     columns = [str(column) for column in table.columns]
     if key is None:
@@ -386,10 +416,12 @@ def read_groups(
     if missing:
         msg = f"{path}: expected a column '{missing[0]}', got {columns}; correct its name in the command"
         raise InputError(msg)
-    names = list(configs)
-    blanked = table.assign(**{name: table[name].mask(table[name].isin(UNKNOWN_WORDS), "") for name in names})
+    is_word = {name: table[name].isin(unknown_words(table[name])) for name in configs}
+    blanked = table.assign(**{name: table[name].mask(words, "") for name, words in is_word.items()})
+    plain = plain_codes(blanked, wanted)
+    is_there = plain[key].isin(case_ids)
     rows: dict[str, dict[str, str]] = {}
-    for row in plain_codes(blanked, wanted).to_dict("records"):
+    for row in plain.to_dict("records"):
         cells = {str(name): str(cell) for name, cell in row.items()}
         if cells[wanted[0]] in rows:
             msg = f"{path}: expected each case once, got '{cells[wanted[0]]}' twice in '{wanted[0]}'; keep one row"
@@ -398,10 +430,9 @@ def read_groups(
     refuse_lost_zeros(path, wanted[0], rows, case_ids)
     if not case_ids & set(rows):
         masks, ids = (some((f"'{one}'" for one in names), 3) for names in (sorted(case_ids), rows))
-        msg = (
-            f"{path}: expected case ids such as {masks} in column '{wanted[0]}', got {ids}; choose another "
-            "column with --key"
-        )
+        suffix = suffix_too_much(rows, case_ids)
+        todo = f"take the suffix of files, '{suffix}', off the ids" if suffix else "choose another column with --key"
+        msg = f"{path}: expected case ids such as {masks} in column '{wanted[0]}', got {ids}; {todo}"
         raise InputError(msg)
     if patient and any(not rows[case_id][patient] for case_id in case_ids & set(rows)):
         msg = f"{path}: expected a patient in each row of '{patient}', got an empty cell; fill it in"
@@ -414,5 +445,6 @@ def read_groups(
         for case_id, row in rows.items()
         if case_id in case_ids
     ]
-    check_values(cells_of, configs, path, "groups")
-    return rows
+    notes = check_values(cells_of, configs, path, "groups")
+    words = {name: Counter(table[name][is_there & found]) for name, found in is_word.items()}
+    return GroupTable(rows, {name: dict(counts) for name, counts in words.items() if counts}, notes)

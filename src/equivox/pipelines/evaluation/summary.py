@@ -80,6 +80,7 @@ def _left_out(source: EvaluationSource, rows: pd.DataFrame, results: Mapping[str
             for repair in results[case.case_id].repairs
         ],
         **without_group(patients, groups_by_attribute([case.groups for case in source.cases], source.attributes)),
+        "unknown_words": source.unknown,
     }
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 from equivox.datasets.cohort import AttributeConfig
 from equivox.definitions import METRICS
 from equivox.metrics.fairness.groups import Grouping
-from equivox.metrics.fairness.verdict import verdict
+from equivox.metrics.fairness.verdict import varies, verdict
 from equivox.metrics.statistics.contrast_design import Blocks
 from equivox.metrics.statistics.detectable_gap import patients_needed
 from equivox.metrics.statistics.patient_means import case_values, patient_values
-from equivox.metrics.statistics.permutation import ContrastFamily, contrast_family
+from equivox.metrics.statistics.permutation import Contrast, ContrastFamily, contrast_family
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
 from equivox.pipelines.columns import GROUP_PREFIX, patient_groups
 from equivox.pipelines.evaluation.discovery import discover
@@ -185,6 +185,9 @@ def _metric(
         penalised = penalised[penalised["outcome"] == "no_prediction"]
     empty = rows[rows["outcome"] == "both_empty"]
     used = case_values(rows, score)
+    # A case without any value: all its structures are in neither mask, or one that is has no such score.
+    valueless = rows[~rows["case_id"].isin(used.index.get_level_values("case_id"))]
+    all_empty = valueless["outcome"].eq("both_empty").groupby(valueless["case_id"]).all()
     return {
         "unit": unit,
         **_distribution(
@@ -193,6 +196,8 @@ def _metric(
         "patients": len(values),
         "cases_used": len(used),
         "cases_both_empty": int(empty["case_id"].nunique()),
+        "cases_all_empty": int(all_empty.sum()),
+        "cases_undefined": len(all_empty) - int(all_empty.sum()),
         "cases_penalised": int(penalised["case_id"].nunique()),
         "structures_used": len(defined),
         "structures_both_empty": len(empty),
@@ -315,12 +320,18 @@ def _attribute(
         "unknown_patients": grouping.unknown,
         "groups": _groups(rows, primary, grouping, options),
         "verdict": {key: value for key, value in written.items() if key != "attribute"},
-        "contrasts": [asdict(contrast) for contrast in contrasts],
+        "contrasts": [_plain_contrast(contrast) for contrast in contrasts],
         "adjusted": adjusted,
         "spread": primary_spread(by_metric, options),
         "spread_by_metric": by_metric,
         "presence_parity": presence_by_class(rows, grouping.name, options),
     }
+
+
+def _plain_contrast(contrast: Contrast) -> dict[str, Any]:
+    """Return a contrast as plain values; without any variation it has no interval and no gap."""
+    nothing = {} if varies(contrast) else dict.fromkeys(("low", "high", "detectable_gap"))
+    return asdict(contrast) | nothing
 
 
 def _volume_difference(

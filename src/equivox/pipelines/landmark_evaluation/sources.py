@@ -8,6 +8,7 @@ from equivox.datasets.cohort import AttributeConfig
 from equivox.datasets.landmark_table import LandmarkTable, Point, read_landmarks
 from equivox.datasets.text_table import refuse_lost_zeros
 from equivox.errors import InputError
+from equivox.pipelines.evaluation.group_checks import refuse_formulas, single_groups, unknown_values, unmatched_ids
 from equivox.pipelines.evaluation.sources import MaskOptions, attribute_configs, group_of, read_groups
 
 
@@ -79,14 +80,17 @@ def landmark_source(references: Path, predictions: Path, options: MaskOptions) -
         raise InputError(msg)
     dims = _check_fit(truth, guess)
     configs = attribute_configs(options)
-    rows = read_groups(options, configs, set(truth.cases))
-    cases, excluded = [], {}
+    refuse_formulas(references, "an id of a case", truth.cases)
+    table = read_groups(options, configs, set(truth.cases))
+    rows = table.rows
+    cases: list[LandmarkCase] = []
+    excluded: dict[str, str] = {}
     for case_id, reference in truth.cases.items():
         row = rows.get(case_id)
         if row is None and options.patient is not None:
             excluded[case_id] = "no row in the table of groups, so its patient is unknown"
             continue
-        values = row or {}
+        values = {} if row is None else row
         cases.append(
             LandmarkCase(
                 case_id,
@@ -99,12 +103,13 @@ def landmark_source(references: Path, predictions: Path, options: MaskOptions) -
                 },
             )
         )
-    notes = []
-    rowless = [case_id for case_id in truth.cases if options.groups is not None and case_id not in rows]
-    if rowless and options.patient is None:
-        notes.append(f"Without a row in the table of groups, so of unknown group: {', '.join(rowless)}.")
+    notes = table.notes
+    if options.groups is not None:
+        notes += unknown_values(table.unknown, options.groups, "groups")
+        notes += unmatched_ids(options.groups, rows, truth.cases, excluded=options.patient is not None, what="case")
+        notes += single_groups([case.groups for case in cases], configs)
     if options.patient is None:
-        notes.append("No column of patients was given: each case counts as a patient of its own.")
+        notes += ("No column of patients was given: each case counts as a patient of its own.",)
     return LandmarkSource(
         name=references.stem,
         dims=dims,
@@ -113,7 +118,7 @@ def landmark_source(references: Path, predictions: Path, options: MaskOptions) -
         cases=tuple(cases),
         excluded=excluded,
         extra_predictions=tuple(case_id for case_id in guess.cases if case_id not in truth.cases),
-        notes=tuple(notes),
+        notes=notes,
         files=(references, predictions, *([options.groups] if options.groups else [])),
     )
 

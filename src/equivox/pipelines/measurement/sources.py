@@ -6,7 +6,14 @@ from pathlib import Path
 
 from equivox.datasets.cohort import AttributeConfig, Cohort, load_cohort
 from equivox.errors import InputError
-from equivox.pipelines.evaluation.group_checks import CaseValues, check_values
+from equivox.pipelines.evaluation.group_checks import (
+    CaseValues,
+    check_values,
+    refuse_formulas,
+    single_groups,
+    unknown_values,
+    unmatched_ids,
+)
 from equivox.pipelines.evaluation.predictions import images_in, masks_in, read_label_names
 from equivox.pipelines.evaluation.sources import MaskOptions, attribute_configs, group_of, numbers_of, read_groups
 
@@ -45,6 +52,8 @@ class MeasureSource:
         cases: In the order of the table, or of the file names.
         excluded: Case -> why it is not measured.
         files: Tables that were read, for their hashes.
+        imageless: The excluded cases that lack the image that the others have.
+        notes: Further things that a reader should know.
     """
 
     name: str
@@ -55,6 +64,8 @@ class MeasureSource:
     cases: tuple[MeasuredPatient, ...]
     excluded: dict[str, str]
     files: tuple[Path, ...]
+    imageless: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def cohort_to_measure(folder: Path, masks: Path | None, channel: str | None) -> MeasureSource:
@@ -75,7 +86,9 @@ def cohort_to_measure(folder: Path, masks: Path | None, channel: str | None) -> 
         msg = f"--channel {name}: expected one of {list(config.channels)}; choose one of them"
         raise InputError(msg)
     values = [CaseValues(case.case_id, case.patient_id, case.attributes) for case in cohort.cases]
-    check_values(values, config.attributes, folder / "cohort.csv", "cohort")
+    table = folder / "cohort.csv"
+    notes = check_values(values, config.attributes, table, "cohort")
+    notes += unknown_values(cohort.unknown, table, "cohort")
     found = masks_in(masks) if masks is not None else {}
     cases, excluded = [], {}
     for case in cohort.cases:
@@ -104,7 +117,8 @@ def cohort_to_measure(folder: Path, masks: Path | None, channel: str | None) -> 
         nominal_spacing=config.nominal_spacing,
         cases=tuple(cases),
         excluded=excluded,
-        files=(folder / "cohort.csv",),
+        files=(table,),
+        notes=notes + single_groups([case.groups for case in cases], config.attributes),
     )
 
 
@@ -126,8 +140,12 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
         raise InputError(msg)
     pictures = images_in(images) if images is not None else {}
     configs = attribute_configs(options)
-    rows = read_groups(options, configs, set(found))
-    cases, excluded = [], {}
+    refuse_formulas(masks, "an id of a case", found)
+    table = read_groups(options, configs, set(found))
+    rows = table.rows
+    cases: list[MeasuredPatient] = []
+    excluded: dict[str, str] = {}
+    imageless = []
     for case_id, mask in found.items():
         row = rows.get(case_id)
         if row is None and options.patient is not None:
@@ -136,6 +154,7 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
         image = pictures.get(case_id)
         if images is not None and image is None:
             excluded[case_id] = f"no image in {images.name}"
+            imageless.append(case_id)
             continue
         values: dict[str, str | None] = {name: (row or {}).get(name) or None for name in configs}
         groups = {name: group_of(config, values[name], name, options.groups) for name, config in configs.items()}
@@ -146,6 +165,11 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
             f"{masks}: expected a mask that can be measured, got none of {len(found)}: {next(iter(excluded.values()))}"
         )
         raise InputError(f"{msg}; check --images and --groups")
+    notes = table.notes
+    if options.groups is not None:
+        notes += unknown_values(table.unknown, options.groups, "groups")
+        notes += unmatched_ids(options.groups, rows, found, excluded=options.patient is not None)
+        notes += single_groups([case.groups for case in cases], configs)
     return MeasureSource(
         name=masks.resolve().name,
         class_names=dict(options.classes) or read_label_names(masks),
@@ -155,6 +179,8 @@ def folders_to_measure(masks: Path, images: Path | None, modality: str, options:
         cases=tuple(cases),
         excluded=excluded,
         files=(options.groups,) if options.groups else (),
+        imageless=tuple(imageless),
+        notes=notes,
     )
 
 
