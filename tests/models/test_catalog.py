@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from equivox.errors import InputError
-from equivox.models.catalog import MODELS, bottleneck_name, build_network
+from equivox.models.catalog import MODELS, build_network, layer_name
 from equivox.models.weights import load_network_tensors, network_tensors
 
 
@@ -102,13 +102,31 @@ def test_weights_of_another_network_are_refused() -> None:
 def test_the_bottleneck_gives_the_coarsest_features(name, size, shape) -> None:
     network = build(name, size).eval()
     seen = []
-    network.get_submodule(bottleneck_name(network)).register_forward_hook(lambda _m, _i, output: seen.append(output))
+    network.get_submodule(layer_name(network, "bottleneck")).register_forward_hook(
+        lambda _m, _i, output: seen.append(output)
+    )
     network(torch.zeros(1, 2, *shape))
     strides = [math.prod(row[axis] for row in size.strides) for axis in range(len(shape))]
     coarsest = tuple(side // stride for side, stride in zip(shape, strides, strict=True))
     assert [tuple(features.shape) for features in seen] == [(1, size.features[-1], *coarsest)]
 
 
+@pytest.mark.parametrize(("name", "size", "shape"), CASES)
+def test_the_last_decoder_gives_all_that_the_logits_are_made_of(name, size, shape) -> None:
+    network = build(name, size).eval()
+    seen = []
+
+    def without(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(output.shape[2:]))
+        return torch.zeros_like(output)
+
+    network.get_submodule(layer_name(network, "last_decoder")).register_forward_hook(without)
+    logits = network(torch.randn(1, 2, *shape))[0]
+    assert seen == [shape]
+    # Nothing but the head's bias is left.
+    assert logits.flatten(2).std(dim=2).max() == 0
+
+
 def test_a_network_that_names_no_bottleneck_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a network that names its bottleneck, got Identity"):
-        bottleneck_name(nn.Identity())
+        layer_name(nn.Identity(), "bottleneck")

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from equivox.datasets.cohort import load_cohort
 from equivox.errors import InputError
+from equivox.hashing import file_sha256
 from equivox.pipelines.run_folder import RunFolder, read_tensors
 from equivox.pipelines.train import dry_run
 from equivox.pipelines.train import train as train_with_workers
@@ -78,6 +80,9 @@ def test_a_run_folder_holds_all_that_is_needed_to_use_and_repeat_the_model(train
     assert fold["status"] == "complete"
     assert run.manifest["selection"] == "none"
     assert "c5" not in run.manifest["cases"]
+    cohort = load_cohort(training_cohort)
+    for case_id, entry in run.manifest["cases"].items():
+        assert entry["images"] == {name: file_sha256(path) for name, path in cohort.case(case_id).images.items()}
     assert len(run.manifest["hashes"]["cohort.csv"]) == 64
     card = (run.path / "MODEL_CARD.md").read_text()
     assert "2 patients, 2 cases" in card

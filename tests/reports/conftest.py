@@ -493,7 +493,9 @@ def probe(chromium: Callable[..., str]) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def make_audit(*, available: bool = True, erasure: bool = True, site: str = "hospital <b>") -> dict[str, Any]:
+def make_audit(
+    *, available: bool = True, erasure: bool = True, shortcuts: bool = True, site: str = "hospital <b>"
+) -> dict[str, Any]:
     """Return a made-up `embedding_audit.json`: sex told or not, a site, an age, and an attribute not probed."""
     probes = []
     for pooling in ("mean", "foreground", "mean_sd"):
@@ -502,7 +504,14 @@ def make_audit(*, available: bool = True, erasure: bool = True, site: str = "hos
             _audit_probe(site, pooling, 0.97, q=0.02),
             _audit_probe("age", pooling, 0.21, q=0.06, number=True),
             {
-                **{"attribute": "race", "pooling": pooling, "kind": "groups", "done": False, "patients": 41},
+                **{
+                    "attribute": "race",
+                    "layer": "bottleneck",
+                    "pooling": pooling,
+                    "kind": "groups",
+                    "done": False,
+                    "patients": 41,
+                },
                 **{"reason": "fewer than two groups have 10 held-out patients for each network (patients: A 38, B 3)"},
                 **{"groups": {"A": 38}, "small_groups": {"B": 3}, "networks": [0, 1], "score_name": "AUROC"},
                 **{"second_name": "balanced accuracy", "unstable": False, "score": None, "p": None, "q": None},
@@ -525,6 +534,26 @@ def make_audit(*, available: bool = True, erasure: bool = True, site: str = "hos
         }
         for name in ("F", "M")
     ]
+    link = {
+        **{"layer": "bottleneck", "patients": 40, "given": ["lesion volume", site], "partial_spearman": -0.2},
+        **{"spearman": -0.31, "spearman_low": -0.55, "spearman_high": -0.02},
+        **{"slope": -0.021, "slope_low": -0.04, "slope_high": -0.002, "within": None, "within_low": None},
+        "within_high": None,
+    }
+    links = [{**link, "attribute": "sex", "toward": "M"}, {**link, "attribute": "age", "toward": None}]
+    gap = {"difference": 0.02, "difference_low": -0.03, "difference_high": 0.07, "p": 0.5}
+    gaps = [{"attribute": "sex", "group": name, "patients": 20, "dice": 0.81, **gap} for name in ("F", "M")]
+    score = {
+        **{"mean_with": 0.71, "mean_without": 0.8, "raw": -0.09, "compared_with": 12, "compared_without": 25},
+        **{"difference": -0.04, "low": -0.08, "high": 0.0, "p": 0.06},
+    }
+    stratum = {"low": 1200.0, "high": 5400.0, "patients_with": 4, "patients_without": 9}
+    stratum |= {f"{name} {side}": 0.75 for name in ("Dice", "lesion recall") for side in ("with", "without")}
+    flag = {
+        **{"flag": "catheter", "with": "yes", "without": "no", "patients_with": 13, "patients_without": 27},
+        **{"reason": "", "strata": [stratum] * 3, "volume_ratio": 1.13},
+        "scores": [{"score": name, **score} for name in ("Dice", "lesion recall")],
+    }
     left = {"score_name": "AUROC", "left": 0.52, "left_low": 0.4, "left_high": 0.63}
     result = {"attribute": "sex", "directions": 4, **left, "groups": rows}
     return {
@@ -532,10 +561,16 @@ def make_audit(*, available: bool = True, erasure: bool = True, site: str = "hos
         "equivox_version": "0.1.0",
         "created": "2026-01-02T03:04:05+00:00",
         "run": {
-            **{"name": "run", "model": "unetpp", "dims": "3d", "layer": "network.conv_4_0"},
+            **{"name": "run", "model": "unetpp", "dims": "3d", "layers": {"bottleneck": "network.conv_4_0"}},
             "networks": [{"fold": fold, "weights_sha256": "0" * 64, "held_out_patients": 41} for fold in (0, 1)],
         },
-        "cohort": {"name": "Livers", "patients": 41, "cases": 44, "roles": {"test": 44, "out_of_fold": 0, "new": 0}},
+        "cohort": {
+            "name": "Livers",
+            "nominal_spacing": False,
+            "patients": 41,
+            "cases": 44,
+            "roles": {"test": 44, "out_of_fold": 0, "new": 0},
+        },
         "settings": {"site": site, "draws": 1999, "permutations": 200},
         "poolings": ["mean", "foreground", "mean_sd"],
         "attributes": {"sex": "categorical", site: "categorical", "age": "continuous", "race": "categorical"},
@@ -551,6 +586,13 @@ def make_audit(*, available: bool = True, erasure: bool = True, site: str = "hos
             "order": groups,
             "silhouette": {"sex": 0.01, site: 0.2, "age": -0.03, "race": None},
         },
+        "behaviour": {"links": links, "groups": gaps},
+        "shortcuts": {
+            "flags": [flag, {**flag, "flag": "clip", "reason": "fewer than 10 patients with a lesion on a side"}],
+            "negatives": {"patients": 4, "with_false_detections": 1, "false_detections": 0.5},
+        }
+        if shortcuts
+        else None,
         "erasure": {"directions": [4], "random_sets": 2, "without_reference": 1, "results": [result]}
         if erasure
         else None,
@@ -564,6 +606,8 @@ def make_audit(*, available: bool = True, erasure: bool = True, site: str = "hos
         },
         "left_out": {
             "trained_on": 80,
+            "renamed": 3,
+            "renamed_told_by": "prepared",
             "unreadable": [{"case_id": "c99", "reason": "c99.nii.gz: expected a scan, got <nothing>; copy it again"}],
             "differing": {"sex": 1},
             "without_foreground": 2,
@@ -585,7 +629,13 @@ def _audit_probe(
         for name, other in (("untrained network", 0.5), ("acquisition", 0.75), ("body size", 0.55))
     ]
     return {
-        **{"attribute": attribute, "pooling": pooling, "kind": "number" if number else "groups", "done": True},
+        **{
+            "attribute": attribute,
+            "layer": "bottleneck",
+            "pooling": pooling,
+            "kind": "number" if number else "groups",
+            "done": True,
+        },
         **{"reason": "", "patients": 41, "groups": {} if number else {"F": 20, "M": 21}, "small_groups": {}},
         **{"networks": [0, 1], "score_name": "R2" if number else "AUROC", "unstable": True},
         **{"second_name": "mean absolute error" if number else "balanced accuracy", "chance": 0.0 if number else 0.5},

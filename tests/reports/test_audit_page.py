@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 
 from equivox.reports.audit_figures import write_audit_figures
-from equivox.reports.audit_page import answer, first_probes, probe_rows, reading, render_audit
+from equivox.reports.audit_outcome_views import flag_views, gap_rows, link_rows, link_words, negative_words
+from equivox.reports.audit_page import (
+    answer,
+    card_lines,
+    first_probes,
+    probe_rows,
+    probes_markdown,
+    reading,
+    render_audit,
+)
 
 MakeAudit = Callable[..., dict[str, Any]]
 TABLE = pd.DataFrame({"attribute": ["sex"], "score": [0.81]})
@@ -66,6 +75,108 @@ def test_the_page_claims_no_more_than_was_shown(make_audit_summary: MakeAudit, e
     assert "It is no probability of an error" in text
     assert "Groups that a plot" in text
     assert "80 patients are in the training of every network that is audited" in text
+
+
+def test_what_goes_along_is_called_an_association(make_audit_summary: MakeAudit) -> None:
+    summary = make_audit_summary()
+    heads, rows = link_rows(summary)
+    assert all(len(row) == len(heads) for row in rows)
+    assert rows[0] == ["sex", "bottleneck", "M", "40", "−0.31 (−0.55 to −0.02)", "−0.021 (−0.040 to −0.002)", "–"]
+    assert rows[1][2] == "higher values"
+    assert gap_rows(summary)[1][0] == ["sex", "F", "20", "0.810", "+0.020 (−0.030 to +0.070)", ".500"]
+    text = words(render_audit(summary, TABLE))
+    assert "This is an association: it does not say that the network uses what the probe finds" in text
+    assert "Slopes are given hospital &lt;b&gt; and lesion volume. 2 of 2 intervals leave 0 out" in text
+    assert "by chance alone it is one in twenty" in text
+    summary["behaviour"] = None
+    assert "no scan has a reference for the classes that the run segments" in words(render_audit(summary, TABLE))
+
+
+def test_slopes_that_hold_0_are_not_counted_and_too_few_patients_are_told(make_audit_summary: MakeAudit) -> None:
+    summary = make_audit_summary()
+    summary["behaviour"]["links"][0]["slope_high"] = 0.01
+    assert "1 of 2 intervals leaves 0 out" in link_words(summary)
+    for one in summary["behaviour"]["links"]:
+        one["slope_low"] = one["slope_high"] = None
+    assert link_words(summary) == "Slopes are given hospital <b> and lesion volume; there are too few patients for one."
+
+
+def test_a_flag_is_told_with_what_the_matching_leaves(make_audit_summary: MakeAudit) -> None:
+    summary = make_audit_summary()
+    catheter, clip = flag_views(summary)
+    assert catheter.sentence == (
+        "13 patients with catheter yes and 27 with catheter no have a lesion. "
+        "Within the strata, lesions with catheter yes are 1.13 times as large."
+    )
+    assert catheter.scores[1][0] == [
+        "Dice",
+        "0.710",
+        "0.800",
+        "−0.090",
+        "−0.040 (−0.080 to 0.000)",
+        "12 and 25",
+        ".060",
+    ]
+    # 1,200 to 5,400 mm3.
+    assert catheter.strata[1][0][:3] == ["1.20 to 5.40", "4", "9"]
+    assert all(len(row) == len(heads) for heads, rows in (catheter.scores, catheter.strata) for row in rows)
+    assert clip.sentence.endswith("have a lesion: fewer than 10 patients with a lesion on a side.")
+    assert clip.scores == ([], [])
+    assert "4 patients have no lesion in any reference. They are the negatives of both sides" in negative_words(summary)
+    summary["cohort"]["nominal_spacing"] = True
+    assert flag_views(summary)[0].strata[0][0] == "Lesion volume, voxels"
+    assert flag_views(summary)[0].strata[1][0][0] == "1,200 to 5,400"
+    text = words(render_audit(make_audit_summary(shortcuts=False), TABLE))
+    assert "With and without" not in text
+
+
+@pytest.mark.parametrize(
+    ("evidence", "told"),
+    [
+        ("images", None),
+        ("prepared", "under another name and with another reference is not recognised"),
+        ("none", "whether a patient of the training is here under another name could not be checked"),
+    ],
+)
+def test_patients_under_other_names_are_told_and_what_could_not_be_checked(
+    make_audit_summary: MakeAudit, evidence: str, told: str | None
+) -> None:
+    summary = make_audit_summary()
+    summary["left_out"]["renamed_told_by"] = evidence
+    text = words(render_audit(summary, TABLE))
+    assert "3 patients have scans that the run knows under another name" in text
+    assert ("Other names" in text) is (told is not None)
+    assert told is None or told in text
+    summary["left_out"]["renamed"] = 0
+    assert "the run knows under another name" not in words(render_audit(summary, TABLE))
+
+
+def test_a_second_layer_stands_beside_the_first(make_audit_summary: MakeAudit) -> None:
+    summary = make_audit_summary()
+    summary["run"]["layers"]["last_decoder"] = "network.upcat_0_4"
+    more = [{**one, "layer": "last_decoder", "score": 0.6} for one in summary["probes"]]
+    summary["probes"] += more
+    record = probe(summary, "sex")
+    assert (record["layer"], record["score"]) == ("bottleneck", 0.81)
+    assert [line[:2] for line in card_lines(record)[:2]] == [("trained network", 0.81), ("its last decoder stage", 0.6)]
+    assert probe(summary, "race")["other_layers"] == []
+    assert probe_rows(summary)[1][-1][1] == "last decoder stage, mean and SD over the scan"
+    text = words(render_audit(summary, TABLE))
+    assert (
+        "modules network.conv_4_0, the deepest of the encoder; network.upcat_0_4, the last stage of the decoder" in text
+    )
+
+
+def test_what_was_not_probed_has_no_rows_of_dashes(make_audit_summary: MakeAudit) -> None:
+    page = render_audit(make_audit_summary(), TABLE)
+    assert '<th scope="row">race</th>' not in page
+    assert "race was not probed: fewer than two groups have 10 held-out patients" in words(page)
+
+
+def test_the_table_as_markdown_keeps_text_from_files_in_its_cell(make_audit_summary: MakeAudit) -> None:
+    lines = probes_markdown(make_audit_summary(site="a|b")).splitlines()
+    assert lines[1].startswith("| --- | --- |")
+    assert lines[3].startswith(r"| a\|b | mean over the scan |")
 
 
 def test_text_from_files_is_escaped(make_audit_summary: MakeAudit) -> None:

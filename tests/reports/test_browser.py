@@ -175,10 +175,11 @@ AUDIT_ACTIONS = """
     }
     result.saved = await Promise.all(saved.map((blob) => blob.text()));
     result.plots = all("#components svg.scatter, #available svg.mark").length;
+    result.scrolling = all(".wide").filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel);
 """
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_of_an_audit_fits_sorts_and_saves(probe, make_audit_summary, tmp_path, width) -> None:
     summary, table = make_audit_summary(site="h" * 90), pd.DataFrame({"attribute": ["sex"], "score": [0.81]})
     result = probe(tmp_path, render_audit(summary, table), width, AUDIT_ACTIONS)
@@ -187,6 +188,7 @@ def test_the_page_of_an_audit_fits_sorts_and_saves(probe, make_audit_summary, tm
     assert result["error"] is None
     assert result["scroll"] <= width, result["beyond"]
     assert result["beyond"] == []
+    assert width < 1200 or result["scrolling"] == []
     assert result["sorted"] == sorted(result["sorted"])
     assert result["saved"][0] == table.to_csv(index=False)
     assert json.loads(result["saved"][1]) == json.loads(json.dumps(summary))

@@ -111,9 +111,10 @@ def example() -> dict[str, Any]:
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> str:
-    whole = jinja2.PackageLoader("equivox.reports")
-    loader = jinja2.ChoiceLoader([jinja2.DictLoader({"test.html.j2": PAGE}), whole])
-    monkeypatch.setattr(document.jinja2, "PackageLoader", lambda _: loader)
+    # The document's environment is made once; the test's own page goes in front of its templates.
+    environment = document._environment()
+    loader = jinja2.ChoiceLoader([jinja2.DictLoader({"test.html.j2": PAGE}), environment.loader])
+    monkeypatch.setattr(environment, "loader", loader)
     return document.render(
         "test.html.j2",
         view=reconcile_view(example()),

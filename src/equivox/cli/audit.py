@@ -25,6 +25,17 @@ def audit(
     site: Annotated[
         str | None, typer.Option("--site", help="The attribute that names the site: labels are shuffled within it.")
     ] = None,
+    features: Annotated[
+        str, typer.Option("--features", metavar="NAME,NAME", help="Layers: bottleneck, or bottleneck,last_decoder.")
+    ] = "bottleneck",
+    shortcut: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shortcut",
+            help="An attribute of two groups, such as a catheter in the scan: performance with and without it at equal "
+            "lesion volume; may be given again.",
+        ),
+    ] = None,
     erasure: Annotated[
         bool,
         typer.Option(
@@ -69,6 +80,8 @@ def audit(
     values = {
         "attributes": attribute or [],
         "site": site,
+        "features": features.split(","),
+        "shortcuts": shortcut or [],
         "folds": fold_numbers(folds),
         "erasure": fold_numbers(erase or "1,4", "--erase") if erasure else (),
         "random_sets": random_sets,
@@ -100,9 +113,10 @@ def _show(found: "Audit") -> None:
 
     heads, rows = probe_rows(found.summary)
     shown = [heads.index(head) for head in ("Attribute", "Patients", "Score", "Minus acquisition", "q")]
-    first = {record["attribute"]: record for record in first_probes(found.summary)}
-    own = [row for row, record in zip(rows, found.summary["probes"], strict=True) if record in first.values()]
-    table = [(*(row[place] for place in shown), answer(first[row[0]])) for row in own]
+    first = {(one["attribute"], one["layer"], one["pooling"]): one for one in first_probes(found.summary)}
+    keys = [(one["attribute"], one["layer"], one["pooling"]) for one in found.summary["probes"]]
+    own = [(row, first[key]) for row, key in zip(rows, keys, strict=True) if key in first]
+    table = [(*(row[place] for place in shown), answer(record)) for row, record in own]
     cohort = found.summary["cohort"]
     title = f"{counted(cohort['patients'], 'held-out patient')}, {counted(cohort['cases'], 'scan')}"
     show_table(title, (*(heads[place] for place in shown), "Information"), table)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -10,6 +10,9 @@ from equivox.errors import InputError
 from equivox.models.plain_unet import PlainUNet, PlainUNetOptions
 from equivox.models.unetpp import UNetPlusPlus, UNetPlusPlusOptions
 from equivox.options import Options, parse_options
+
+Layer = Literal["bottleneck", "last_decoder"]
+"""Where features are taken: the deepest ones, or those that the logits are made of."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class ModelEntry:
         build: Called with ``(in_channels, num_classes, features, strides, options)``. The network's forward takes
             ``(batch, channels, *spatial)`` and returns a tuple of logits: the full-resolution ones first, then in
             training those of deep supervision, which may be coarser. Its attribute `bottleneck` names the module whose
-            output are the deepest features, ``(batch, features, *coarse)``.
+            output are the deepest features, ``(batch, features, *coarse)``, and `last_decoder` the one whose output the
+            first logits are made of, ``(batch, features, *spatial)``.
         summary: What it is, in a few words, for the model card.
     """
 
@@ -81,14 +85,14 @@ def build_network(
     return entry.build(in_channels, num_classes, network.features, network.strides, parsed)
 
 
-def bottleneck_name(network: nn.Module) -> str:
-    """Return the name of the module whose output are a network's deepest features.
+def layer_name(network: nn.Module, layer: Layer) -> str:
+    """Return the name of the module whose output are a network's features of a layer.
 
     Raises:
         ValueError: If the network names none.
     """
-    name = getattr(network, "bottleneck", None)
+    name = getattr(network, layer, None)
     if not isinstance(name, str):
-        msg = f"expected a network that names its bottleneck, got {type(network).__name__}; give it that attribute"
+        msg = f"expected a network that names its {layer}, got {type(network).__name__}; give it that attribute"
         raise ValueError(msg)
     return name

@@ -38,6 +38,7 @@ class PlainUNet(nn.Module):
 
     Attributes:
         bottleneck: Name of the module whose output are the deepest features, those of the encoder's last stage.
+        last_decoder: Name of the module whose output the finest head makes its logits of.
 
     References:
         Isensee et al., "nnU-Net", Nature Methods 2021.
@@ -54,6 +55,7 @@ class PlainUNet(nn.Module):
         super().__init__()
         self.divisors = side_divisors(strides)
         self.bottleneck = f"network.encoder.stages.{len(strides) - 1}"
+        self.last_decoder = f"network.decoder.stages.{len(strides) - 2}"
         self.deep_supervision = options.deep_supervision
         two_dimensional = len(strides[0]) == 2
         self.network: Any = PlainConvUNet(

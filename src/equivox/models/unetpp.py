@@ -50,6 +50,7 @@ class UNetPlusPlus(nn.Module):
 
     Attributes:
         bottleneck: Name of the module whose output are the deepest features, those of the coarsest level.
+        last_decoder: Name of the module whose output the deepest decoder's head makes its logits of.
 
     References:
         Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018.
@@ -69,6 +70,7 @@ class UNetPlusPlus(nn.Module):
         widths = options.features or (*_extended(features), features[0])
         self.divisors = side_divisors(levels)
         self.bottleneck = f"network.conv_{LEVELS - 1}_0"
+        self.last_decoder = f"network.upcat_0_{LEVELS - 1}"
         self.deep_supervision = options.deep_supervision
         self.network = BasicUNetPlusPlus(
             dimensions,

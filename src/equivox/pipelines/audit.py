@@ -20,31 +20,36 @@ from equivox.errors import InputError, is_out_of_memory, one_line
 from equivox.hashing import file_sha256
 from equivox.metrics.energy import percentile_rank
 from equivox.metrics.fairness.probe import PatientVectors, who_is_probed
-from equivox.models.catalog import bottleneck_name
+from equivox.models.catalog import layer_name
+from equivox.pipelines.auditing.behaviour import behaviour_records, gap_records
 from equivox.pipelines.auditing.controls import Acquisition, acquisition_of
 from equivox.pipelines.auditing.erasing import case_changes, erasure_records, removals_of
-from equivox.pipelines.auditing.features import POOLINGS, CaseFeatures, bottleneck, case_features
+from equivox.pipelines.auditing.features import POOLINGS, CaseFeatures, case_features, module_of
 from equivox.pipelines.auditing.options import LARGEST_ERASURE, AuditOptions
+from equivox.pipelines.auditing.outcomes import Outcome, outcome_of
 from equivox.pipelines.auditing.probing import (
+    FIRST_LAYER,
     AuditSpaces,
+    Probes,
     audit_spaces,
     component_records,
     probe_records,
     scatter_record,
 )
+from equivox.pipelines.auditing.shortcuts import shortcut_records
 from equivox.pipelines.auditing.sources import AuditSource, HeldOutCase, held_out_source
 from equivox.pipelines.output_folder import check_output_folder
 from equivox.pipelines.prediction.sliding_window import ready_network, working_device
 from equivox.pipelines.run_folder import WEIGHTS, RunFolder
 from equivox.progress import progress_bar
 from equivox.reports.audit_figures import write_audit_figures
-from equivox.reports.audit_page import write_audit
+from equivox.reports.audit_page import probes_markdown, write_audit
 from equivox.reports.embedding import finite
 
 logger = logging.getLogger(__name__)
 
 AUDIT, EMBEDDINGS, PROBES, ENERGY = "embedding_audit.json", "embeddings.npz", "probes.csv", "energy.csv"
-REPORT, FIGURES = "report.html", "figures"
+REPORT, MARKDOWN, FIGURES = "report.html", "probes.md", "figures"
 
 _MINIMUM_REFERENCE = 10
 """Fewer cases say too little of where another one stands."""
@@ -55,7 +60,8 @@ class Audit:
     """What was found.
 
     Attributes:
-        folder: Holds `embedding_audit.json`, `embeddings.npz`, `probes.csv`, `energy.csv` and `report.html`.
+        folder: Holds `embedding_audit.json`, `embeddings.npz`, `probes.csv` and `probes.md`, `energy.csv` and
+            `report.html`.
         summary: What `embedding_audit.json` holds.
         energy: One row a case and network.
     """
@@ -99,31 +105,37 @@ def audit(
             be read.
     """
     options = options or AuditOptions()
-    files = (AUDIT, EMBEDDINGS, PROBES, ENERGY, REPORT, FIGURES)
+    files = (AUDIT, EMBEDDINGS, PROBES, ENERGY, REPORT, MARKDOWN, FIGURES)
     check_output_folder(out, what="an audit", marks=(AUDIT, PROBES), files=files, overwrite=overwrite)
     folder = RunFolder(run)
     folder.require_unchanged()
     source = held_out_source(folder, cohort, options)
     _require_probed(source)
     networks = _Networks.load(folder, source, options)
-    _check_erasure(options, networks, source)
-    features, acquisitions, left_out = _extract(networks, source, options, allow_partial=allow_partial)
+    _check_references(options, networks, source)
+    read = _extract(networks, source, options, allow_partial=allow_partial)
+    features, acquisitions, left_out = read.features, read.acquisitions, read.left_out
     source = replace(source, cases=tuple(one for one in source.cases if one.case.case_id in acquisitions))
     spaces = audit_spaces(source, features, acquisitions)
-    probes = probe_records(source, spaces, options)
+    probed = probe_records(source, spaces, options)
+    probes = probed.records
     energy = _energy_table(source, features)
     summary = {
         **_head(folder, networks, source, options),
         "probes": probes,
         "components": component_records(source, spaces, options),
         "scatter": scatter_record(source, spaces),
+        "behaviour": _behaviour(source, probed, read, options),
+        "shortcuts": shortcut_records(source, read.outcomes, options) if options.shortcuts else None,
         "erasure": _erasure(networks, source, spaces, features, options) if options.erasure else None,
         "energy": _energy_summary(energy),
         "left_out": {
             "trained_on": source.trained_on,
+            "renamed": len(source.renamed),
+            "renamed_told_by": source.evidence,
             "unreadable": [{"case_id": case_id, "reason": reason} for case_id, reason in left_out.items()],
             "differing": {name: count for name, count in source.differing.items() if count},
-            "without_foreground": sum(one.trained["foreground"] is None for one in features.values()),
+            "without_foreground": sum(one.trained[FIRST_LAYER]["foreground"] is None for one in features.values()),
         },
     }
     found = Audit(out, finite(summary), energy)
@@ -159,7 +171,9 @@ class _Networks:
         channels = self.run.plan.preprocessing.image_channels
         patch = torch.zeros((1, channels, *self.run.network_plan.patch_size), device=parameter.device)
         counts: list[int] = []
-        hook = bottleneck(self.untrained).register_forward_hook(lambda _m, _i, output: counts.append(output.shape[1]))
+        hook = module_of(self.untrained, "bottleneck").register_forward_hook(
+            lambda _m, _i, output: counts.append(output.shape[1])
+        )
         try:
             with torch.inference_mode():
                 self.untrained(patch)
@@ -171,17 +185,31 @@ class _Networks:
         return {fold: file_sha256(self.run.fold_folder(fold) / WEIGHTS) for fold in self.trained}
 
 
-def _check_erasure(options: AuditOptions, networks: _Networks, source: AuditSource) -> None:
+def _lacking_class(networks: _Networks, source: AuditSource) -> str | None:
+    """Return a class of the run that the cohort's references do not name."""
+    return next((name for name in networks.run.plan.classes if name not in source.cohort.config.classes), None)
+
+
+def _is_nominal(run: RunFolder, source: AuditSource) -> bool:
+    """Tell whether nothing in mm may be claimed."""
+    return run.plan.nominal_spacing or source.cohort.config.nominal_spacing
+
+
+def _check_references(options: AuditOptions, networks: _Networks, source: AuditSource) -> None:
+    lacking = _lacking_class(networks, source)
+    for option, wanted in (("--erasure", options.erasure), ("--shortcut", options.shortcuts)):
+        if wanted and lacking is not None:
+            got = ", ".join(source.cohort.config.classes)
+            msg = (
+                f"{source.cohort.folder}: expected the class '{lacking}' that the run segments, got {got}; "
+                f"name it so in cohort.yaml, or leave {option} out"
+            )
+            raise InputError(msg)
+    if options.shortcuts and all(one.case.label is None for one in source.cases):
+        msg = f"{source.cohort.folder}: expected references beside --shortcut, got none; leave --shortcut out"
+        raise InputError(msg)
     if not options.erasure:
         return
-    there = source.cohort.config.classes
-    lacking = [name for name in networks.run.plan.classes if name not in there]
-    if lacking:
-        msg = (
-            f"{source.cohort.folder}: expected the class '{lacking[0]}' that the run segments, got {', '.join(there)}; "
-            "name it so in cohort.yaml, or leave --erasure out"
-        )
-        raise InputError(msg)
     most = min(LARGEST_ERASURE, networks.feature_count() - 1)
     wrong = [count for count in options.erasure if not 1 <= count <= most]
     if wrong:
@@ -219,13 +247,31 @@ def _prepared(one: HeldOutCase, networks: _Networks, source: AuditSource, *, wit
     return prepared
 
 
-def _extract(
-    networks: _Networks, source: AuditSource, options: AuditOptions, *, allow_partial: bool
-) -> tuple[dict[tuple[str, int], CaseFeatures], dict[str, Acquisition], dict[str, str]]:
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What the scans gave.
+
+    Attributes:
+        features: Case and fold -> what the network makes of the scan.
+        outcomes: The same of the scans that have a reference -> how well it is segmented.
+        acquisitions: Case -> what the scan's file tells.
+        left_out: Case -> why it could not be read.
+    """
+
+    features: dict[tuple[str, int], CaseFeatures]
+    outcomes: dict[tuple[str, int], Outcome]
+    acquisitions: dict[str, Acquisition]
+    left_out: dict[str, str]
+
+
+def _extract(networks: _Networks, source: AuditSource, options: AuditOptions, *, allow_partial: bool) -> _Read:
     """Run every scan through the networks that it is held out from."""
     features: dict[tuple[str, int], CaseFeatures] = {}
+    outcomes: dict[tuple[str, int], Outcome] = {}
     acquisitions: dict[str, Acquisition] = {}
     left_out: dict[str, str] = {}
+    scored = _lacking_class(networks, source) is None
+    nominal = _is_nominal(networks.run, source)
     channels = source.cohort.config.channels
     modality = channels[networks.run.plan.preprocessing.channels[0]].modality
     with progress_bar() as progress:
@@ -234,7 +280,7 @@ def _extract(
             case_id = one.case.case_id
             progress.update(task, description=f"Reading features of {case_id}")
             try:
-                prepared = _prepared(one, networks, source, with_label=False)
+                prepared = _prepared(one, networks, source, with_label=scored)
                 told = acquisition_of(one.case.images, networks.run.plan, modality)
                 for fold in one.folds:
                     features[case_id, fold] = case_features(
@@ -245,6 +291,10 @@ def _extract(
                         networks.classes,
                         options,
                     )
+                    if prepared.label is not None:
+                        labels = features[case_id, fold].labels
+                        spacing = (1.0, 1.0, 1.0) if nominal else prepared.geometry.prepared_spacing_mm
+                        outcomes[case_id, fold] = outcome_of(prepared.label, labels, networks.classes, spacing)
                     progress.advance(task)
                 acquisitions[case_id] = told
             except Exception as error:
@@ -257,10 +307,21 @@ def _extract(
                     raise InputError(msg) from error
                 left_out[case_id] = reason
     whole = {key: found for key, found in features.items() if key[0] in acquisitions}
+    outcomes = {key: found for key, found in outcomes.items() if key[0] in acquisitions}
     if not whole:
         msg = f"{source.cohort.folder}: expected a scan that can be read, got none; mend the cases listed above"
         raise InputError(msg)
-    return whole, acquisitions, left_out
+    return _Read(whole, outcomes, acquisitions, left_out)
+
+
+def _behaviour(source: AuditSource, probed: Probes, read: _Read, options: AuditOptions) -> dict[str, Any] | None:
+    """Return what goes along with what; None where no scan has a reference for the run's classes."""
+    if not read.outcomes:
+        return None
+    return {
+        "links": behaviour_records(source, probed.first, read.outcomes, options),
+        "groups": gap_records(source, read.outcomes, options),
+    }
 
 
 def _erasure(
@@ -361,7 +422,7 @@ def _head(run: RunFolder, networks: _Networks, source: AuditSource, options: Aud
             "name": run.path.resolve().name,
             "model": run.config.model.name,
             "dims": run.config.dims,
-            "layer": bottleneck_name(networks.untrained),
+            "layers": {layer: layer_name(networks.untrained, layer) for layer in options.features},
             "networks": [
                 {"fold": fold, "weights_sha256": hashes[fold], "held_out_patients": len(source.patients(fold))}
                 for fold in source.folds
@@ -369,6 +430,7 @@ def _head(run: RunFolder, networks: _Networks, source: AuditSource, options: Aud
         },
         "cohort": {
             "name": source.cohort.config.name,
+            "nominal_spacing": _is_nominal(run, source),
             "patients": len({one.case.patient_id for one in source.cases}),
             "cases": len(source.cases),
             "roles": {role: sum(one.role == role for one in source.cases) for role in ("test", "out_of_fold", "new")},
@@ -384,7 +446,9 @@ def probe_table(summary: Mapping[str, Any]) -> pd.DataFrame:
     """Return every probe, control and contrast as one row."""
     rows: list[dict[str, Any]] = []
     for record in summary["probes"]:
-        head = {name: record[name] for name in ("attribute", "pooling", "kind", "patients", "score_name", "reason")}
+        head = {
+            name: record[name] for name in ("attribute", "layer", "pooling", "kind", "patients", "score_name", "reason")
+        }
         ends = {name: record.get(name) for name in ("score", "low", "high", "p", "q")}
         second = {f"second_{name or 'name'}": record.get(f"second_{name or 'name'}") for name in ("", "low", "high")}
         rows.append({**head, "probe_of": "trained network", **ends, "second": record.get("second"), **second})
@@ -398,7 +462,7 @@ def probe_table(summary: Mapping[str, Any]) -> pd.DataFrame:
             rows.append({**head, "probe_of": "trained network, on other sites", **elsewhere})
     for one in summary["components"]:
         same = next(r for r in summary["probes"] if r["attribute"] == one["attribute"])
-        head = {name: same[name] for name in ("attribute", "pooling", "kind", "patients", "score_name")}
+        head = {name: same[name] for name in ("attribute", "layer", "pooling", "kind", "patients", "score_name")}
         shown = {name: one[name] for name in ("score", "low", "high")}
         rows.append({**head, "probe_of": f"first {one['components']} principal components", **shown})
     return pd.DataFrame(rows)
@@ -412,17 +476,19 @@ def _arrays(summary: Mapping[str, Any], spaces: AuditSpaces) -> dict[str, Any]:
     """Return what `embeddings.npz` holds: numbers and plain text, no objects."""
     networks = summary["run"]["networks"]
     arrays: dict[str, Any] = {
-        "layer": np.array(summary["run"]["layer"]),
+        "layers": np.array(list(summary["run"]["layers"].values())),
         "folds": np.array([one["fold"] for one in networks]),
         "weights_sha256": np.array([one["weights_sha256"] for one in networks]),
         "acquisition_patients": np.array(spaces.acquisition.patients),
         "acquisition": spaces.acquisition.vectors,
     }
-    for kind, by_pooling in (("trained", spaces.trained), ("untrained", spaces.untrained)):
-        for pooling, by_fold in by_pooling.items():
-            for fold, space in by_fold.items():
-                arrays[f"{kind}/fold_{fold}/{pooling}/patients"] = np.array(space.patients, dtype=np.str_)
-                arrays[f"{kind}/fold_{fold}/{pooling}/vectors"] = space.vectors.astype(np.float32)
+    for kind, by_layer in (("trained", spaces.trained), ("untrained", spaces.untrained)):
+        for layer, by_pooling in by_layer.items():
+            for pooling, by_fold in by_pooling.items():
+                for fold, space in by_fold.items():
+                    name = f"{kind}/{layer}/fold_{fold}/{pooling}"
+                    arrays[f"{name}/patients"] = np.array(space.patients, dtype=np.str_)
+                    arrays[f"{name}/vectors"] = space.vectors.astype(np.float32)
     return arrays
 
 
@@ -436,5 +502,6 @@ def _write(found: Audit, spaces: AuditSpaces, *, figures: bool, overwrite: bool)
             np.savez_compressed(stream, **_arrays(summary, spaces))
         write_text(folder / AUDIT, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         write_audit(folder / REPORT, summary=summary, table=table)
+        write_text(folder / MARKDOWN, probes_markdown(summary))
         if figures:
             write_audit_figures(folder / FIGURES, summary)

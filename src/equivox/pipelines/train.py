@@ -186,7 +186,12 @@ def _write_run(training: Training, probe: dict[str, float] | None) -> None:
     write_text(out / SPLIT, (cohort.folder / SPLIT).read_text(encoding="utf-8"))
     save_options(training.config, out / CONFIG, "Everything that was decided about this run.")
     manifest = facts.first_manifest(
-        cohort, asked=training.asked, keys=training.used_keys, probe=probe, processes=training.world.size
+        cohort,
+        asked=training.asked,
+        keys=training.used_keys,
+        images=training.image_hashes(),
+        probe=probe,
+        processes=training.world.size,
     )
     facts.write_manifest(out, manifest)
 

@@ -134,6 +134,21 @@ def test_scores_are_those_of_scikit_learn() -> None:
     assert len(part.strengths) == 5
 
 
+def test_splits_that_are_remembered_are_those_of_the_labels_the_seed_and_the_kind() -> None:
+    space, sex = noise(40, 3, seed=8), dict(zip(ids(40), sexes(40), strict=True))
+    first, again = (probe([space], sex, settings=FEW, shuffle=False).parts[0].scores for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other_seed = probe([space], sex, settings=ProbeSettings(draws=199, seed=1), shuffle=False)
+    assert not np.array_equal(other_seed.parts[0].scores, first)
+    numbers = {patient: float(one == "M") for patient, one in sex.items()}
+    kinds = [
+        module._splits(np.array(list(numbers.values())), module._How(kind, None, 0, 0)) for kind in ("groups", "number")
+    ]
+    assert not all(np.array_equal(one[1], other[1]) for one, other in zip(*kinds, strict=True))
+    # Each fold has as many of either sex, which chance does not give.
+    assert [int(np.array(list(numbers.values()))[test].sum()) for _, test in kinds[0]] == [4] * 5
+
+
 def test_a_number_is_scored_by_r2_and_mean_absolute_error() -> None:
     rng = np.random.default_rng(5)
     age = rng.uniform(20, 90, 100)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from equivox.datasets.plan import NetworkPlan
 from equivox.metrics.energy import case_energy
+from equivox.pipelines.auditing import features
 from equivox.pipelines.auditing.features import case_features, segment, without_directions
 from equivox.pipelines.auditing.options import AuditOptions
 
@@ -16,14 +17,16 @@ class Voxelwise(nn.Module):
 
     def __init__(self, block: int = 1) -> None:
         super().__init__()
-        self.bottleneck = "deep.powers"
+        self.bottleneck, self.last_decoder = "deep.powers", "last"
         self.block = block
         self.unused = nn.Parameter(torch.zeros(1))
         self.deep = nn.ModuleDict({"powers": _Powers()})
+        self.last = nn.Identity()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pool = nn.functional.avg_pool3d if image.ndim == 5 else nn.functional.avg_pool2d
         deep = self.deep["powers"](pool(image, self.block) if self.block > 1 else image)
+        self.last(torch.cat([-image, 0 * image + 3], dim=1))
         if self.block > 1:
             return (torch.cat([0 * image, image], dim=1),)
         return (torch.cat([0 * deep[:, :1], deep[:, :1]], dim=1),)
@@ -52,13 +55,27 @@ def test_pooled_features_are_means_over_the_scan_however_it_is_cut(patch: tuple[
     values = image.astype(np.float64).ravel()
     powers = np.stack([values, 2 * values, values**2])
     mean = powers.mean(axis=1)
-    np.testing.assert_allclose(found.trained["mean"], mean, rtol=1e-4)
-    np.testing.assert_allclose(found.trained["mean_sd"], [*mean, *powers.std(axis=1)], rtol=1e-4)
-    np.testing.assert_allclose(found.trained["foreground"], powers[:, values > 0].mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found.trained["bottleneck"]["mean"], mean, rtol=1e-4)
+    np.testing.assert_allclose(found.trained["bottleneck"]["mean_sd"], [*mean, *powers.std(axis=1)], rtol=1e-4)
+    np.testing.assert_allclose(found.trained["bottleneck"]["foreground"], powers[:, values > 0].mean(axis=1), rtol=1e-4)
     np.testing.assert_array_equal(found.labels, image[0] > 0)
-    np.testing.assert_allclose(found.untrained["mean"], mean, rtol=1e-4)
+    np.testing.assert_allclose(found.untrained["bottleneck"]["mean"], mean, rtol=1e-4)
     logits = np.concatenate([np.zeros_like(image), image])
     assert found.energy.everywhere == pytest.approx(case_energy(logits).everywhere, rel=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 22])
+def test_layers_are_pooled_apart_and_few_channels_at_a_time(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_CHUNK", chunk)
+    image = scan()
+    options = AuditOptions(features=("bottleneck", "last_decoder"))
+    found = case_features(Voxelwise(2).eval(), Voxelwise().eval(), image, plan((4, 6, 4)), 2, options)
+    assert list(found.trained) == list(found.untrained) == ["bottleneck", "last_decoder"]
+    values = image.astype(np.float64).ravel()
+    last = found.trained["last_decoder"]
+    np.testing.assert_allclose(last["mean_sd"], [-values.mean(), 3, values.std(), 0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(last["foreground"], [-values[values > 0].mean(), 3], rtol=1e-4)
+    assert found.untrained["bottleneck"]["mean"].shape == (3,)
 
 
 def test_coarse_features_count_as_the_voxels_that_they_stand_for() -> None:
@@ -66,10 +83,12 @@ def test_coarse_features_count_as_the_voxels_that_they_stand_for() -> None:
     image = scan((1, 4, 4, 4))
     found = case_features(Voxelwise(2).eval(), Voxelwise(2).eval(), image, plan((4, 4, 4)), 2, AuditOptions())
     blocks = image[0].astype(np.float64).reshape(2, 2, 2, 2, 2, 2).mean(axis=(1, 3, 5))
-    np.testing.assert_allclose(found.trained["mean"], [blocks.mean(), 2 * blocks.mean(), (blocks**2).mean()], rtol=1e-5)
+    np.testing.assert_allclose(
+        found.trained["bottleneck"]["mean"], [blocks.mean(), 2 * blocks.mean(), (blocks**2).mean()], rtol=1e-5
+    )
     inside = (image[0] > 0).reshape(2, 2, 2, 2, 2, 2).mean(axis=(1, 3, 5))
     expected = (blocks * inside).sum() / inside.sum()
-    np.testing.assert_allclose(found.trained["foreground"][0], expected, rtol=1e-5)
+    np.testing.assert_allclose(found.trained["bottleneck"]["foreground"][0], expected, rtol=1e-5)
 
 
 def test_the_untrained_network_is_pooled_over_the_trained_ones_foreground() -> None:
@@ -78,7 +97,7 @@ def test_the_untrained_network_is_pooled_over_the_trained_ones_foreground() -> N
         other = Voxelwise().eval()
         other.deep["powers"] = _Negative()
     found = case_features(Voxelwise().eval(), other, image, plan((4, 6, 4)), 2, AuditOptions())
-    np.testing.assert_allclose(found.untrained["foreground"], [-image[image > 0].mean()] * 3, rtol=1e-4)
+    np.testing.assert_allclose(found.untrained["bottleneck"]["foreground"], [-image[image > 0].mean()] * 3, rtol=1e-4)
 
 
 class _Negative(nn.Module):
@@ -89,8 +108,8 @@ class _Negative(nn.Module):
 def test_a_scan_without_foreground_has_no_mean_over_it() -> None:
     image = -np.abs(scan())
     found = case_features(Voxelwise().eval(), Voxelwise().eval(), image, plan((4, 6)), 2, AuditOptions())
-    assert found.trained["foreground"] is None
-    assert found.untrained["foreground"] is None
+    assert found.trained["bottleneck"]["foreground"] is None
+    assert found.untrained["bottleneck"]["foreground"] is None
     assert found.energy.foreground is None
 
 

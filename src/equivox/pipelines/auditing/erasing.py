@@ -12,12 +12,12 @@ from equivox.datasets.plan import NetworkPlan
 from equivox.datasets.prepare import PreparedCase
 from equivox.metrics.fairness.erasure import inlp_directions, random_directions
 from equivox.metrics.fairness.probe import probe, who_is_probed
-from equivox.metrics.masks.overlap import dice
 from equivox.metrics.statistics.bootstrap import mean_interval
 from equivox.metrics.statistics.permutation import contrast_family
 from equivox.pipelines.auditing.features import segment, without_directions
 from equivox.pipelines.auditing.options import AuditOptions
-from equivox.pipelines.auditing.probing import FIRST_POOLING, AuditSpaces, settings_of
+from equivox.pipelines.auditing.outcomes import mean_dice
+from equivox.pipelines.auditing.probing import AuditSpaces, settings_of
 from equivox.pipelines.auditing.sources import AuditSource
 
 
@@ -42,7 +42,7 @@ class Removal:
 
 def removals_of(source: AuditSource, spaces: AuditSpaces, options: AuditOptions) -> dict[int, list[Removal]]:
     """Return for each fold's network what is removed in turn: of each attribute that can be probed, and at random."""
-    vectors = spaces.trained[FIRST_POOLING]
+    vectors = spaces.first
     counts = options.erasure
     removals: dict[int, list[Removal]] = {fold: [] for fold in vectors}
     told = []
@@ -98,16 +98,6 @@ def case_changes(
     return changes
 
 
-def mean_dice(reference: np.ndarray, labels: np.ndarray, classes: int) -> float | None:
-    """Return the mean Dice over the classes that either holds; None where neither holds any."""
-    scores = []
-    for index in range(1, classes):
-        own, other = reference == index, labels == index
-        if own.any() or other.any():
-            scores.append(dice(int(own.sum()), int(other.sum()), int((own & other).sum())))
-    return sum(scores) / len(scores) if scores else None
-
-
 def erasure_records(
     source: AuditSource,
     spaces: AuditSpaces,
@@ -132,7 +122,7 @@ def erasure_records(
                 own[attribute, count][owner[case]].append((before, after - before, sum(drawn) / len(drawn) - before))
     records = []
     for (attribute, count), scans in sorted(own.items()):
-        vectors = list(spaces.trained[FIRST_POOLING].values())
+        vectors = list(spaces.first.values())
         settings = settings_of(options)
         left = probe(vectors, source.targets[attribute], settings=settings, erased=count, shuffle=False)
         records.append(

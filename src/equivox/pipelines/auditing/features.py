@@ -1,4 +1,4 @@
-"""Features of a network's bottleneck, pooled over a scan while the sliding window goes over it."""
+"""Features of a network's layers, pooled over a scan while the sliding window goes over it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +13,16 @@ from torch.nn import functional
 
 from equivox.datasets.plan import NetworkPlan
 from equivox.metrics.energy import CaseEnergy, case_energy
-from equivox.models.catalog import bottleneck_name
+from equivox.models.catalog import Layer, layer_name
 from equivox.pipelines.auditing.options import AuditOptions
 from equivox.pipelines.prediction.sliding_window import sliding_window_logits
 
 POOLINGS: Final = ("mean", "foreground", "mean_sd")
 """How features become one vector: their mean over the scan, over what the network takes for foreground, or mean and
 standard deviation over the scan."""
+
+_CHUNK: Final = 1 << 22
+"""Values of features in memory as float64 at a time: 32 MB."""
 
 Pooled = Mapping[str, Float[np.ndarray, " dims"] | None]
 
@@ -29,14 +32,14 @@ class CaseFeatures:
     """What one network makes of one scan.
 
     Attributes:
-        trained: Pooling -> vector; None where the network finds no foreground.
+        trained: Layer -> pooling -> vector; None where the network finds no foreground.
         untrained: The same of the untrained network, pooled over the same foreground.
         energy: Of the logits.
         labels: Class indices on the prepared grid.
     """
 
-    trained: Pooled
-    untrained: Pooled
+    trained: Mapping[Layer, Pooled]
+    untrained: Mapping[Layer, Pooled]
     energy: CaseEnergy
     labels: np.ndarray
 
@@ -50,7 +53,7 @@ def case_features(
     options: AuditOptions,
     on_progress: Callable[[float], None] | None = None,
 ) -> CaseFeatures:
-    """Run both networks over a prepared scan and pool their deepest features.
+    """Run both networks over a prepared scan and pool the features of their layers.
 
     Each voxel of the scan counts once: a patch's features count as the patch's logits do in the segmentation, by the
     same Gaussian weights, summed over the voxels that one feature stands for; padding does not count.
@@ -61,13 +64,14 @@ def case_features(
         image: A prepared scan.
         plan: The network's patch size and dimensions.
         classes: Background included.
-        options: Overlap, batch size, precision.
+        options: Layers, overlap, batch size, precision.
         on_progress: As for the sliding window.
     """
-    trained_sums, untrained_sums = _Sums(), _Sums()
-    seen: dict[str, Tensor] = {}
+    both = {"trained": network, "untrained": untrained}
+    sums = {(name, layer): _Sums() for name in both for layer in options.features}
+    seen: dict[Any, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(name: Any) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             seen[name] = output[0] if isinstance(output, tuple) else output
 
@@ -75,23 +79,19 @@ def case_features(
 
     def on_batch(batch: Tensor, shares: Tensor) -> None:
         foreground = seen["logits"].argmax(1) > 0
-        trained_sums.add(seen["trained"], shares, foreground)
         untrained(batch)
-        untrained_sums.add(seen["untrained"], shares, foreground)
+        for key, one in sums.items():
+            one.add(seen[key], shares, foreground)
 
-    hooks = [
-        network.register_forward_hook(keep("logits")),
-        bottleneck(network).register_forward_hook(keep("trained")),
-        bottleneck(untrained).register_forward_hook(keep("untrained")),
-    ]
+    hooks = [network.register_forward_hook(keep("logits"))]
+    hooks += [module_of(both[name], layer).register_forward_hook(keep((name, layer))) for name, layer in sums]
     try:
         logits = segment(network, image, plan, classes, options, on_progress, on_batch).cpu().numpy()
     finally:
         for hook in hooks:
             hook.remove()
-    return CaseFeatures(
-        trained_sums.vectors(), untrained_sums.vectors(), case_energy(logits), logits.argmax(axis=0).astype(np.int16)
-    )
+    trained, other = ({layer: sums[name, layer].vectors() for layer in options.features} for name in both)
+    return CaseFeatures(trained, other, case_energy(logits), logits.argmax(axis=0).astype(np.int16))
 
 
 def segment(
@@ -117,9 +117,9 @@ def segment(
     )
 
 
-def bottleneck(network: nn.Module) -> nn.Module:
-    """Return the module whose output are the network's deepest features."""
-    return network.get_submodule(bottleneck_name(network))
+def module_of(network: nn.Module, layer: Layer) -> nn.Module:
+    """Return the module whose output are the network's features of a layer."""
+    return network.get_submodule(layer_name(network, layer))
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def without_directions(
         apart = torch.einsum("kc,bc...->bk...", rows, output.float() - middle.view(shape))
         return output - torch.einsum("kc,bk...->bc...", rows, apart).to(output.dtype)
 
-    hook = bottleneck(network).register_forward_hook(project)
+    hook = module_of(network, "bottleneck").register_forward_hook(project)
     try:
         yield
     finally:
@@ -167,7 +167,6 @@ class _Sums:
         foreground: Bool[Tensor, " batch *spatial"],
     ) -> None:
         """Add a batch of patches."""
-        found = features.double()
         pool: Any = functional.adaptive_avg_pool2d if features.ndim == 4 else functional.adaptive_avg_pool3d
         # The mean share of the voxels under a feature: what it counts, but for a factor that is the same for all.
         weights, inside = (
@@ -175,9 +174,13 @@ class _Sums:
         )
         self.weight += float(weights.sum())
         self.inside += float(inside.sum())
-        self.values += torch.einsum("b...,bc...->c", weights, found)
-        self.squares += torch.einsum("b...,bc...->c", weights, found**2)
-        self.inside_values += torch.einsum("b...,bc...->c", inside, found)
+        # Few channels at a time: as float64, a full-resolution layer would not fit beside the network.
+        step = max(1, _CHUNK * features.shape[1] // features.numel())
+        added = [_weighted(part.double(), weights, inside) for part in torch.split(features, step, dim=1)]
+        values, squares, inside_values = (torch.cat(parts) for parts in zip(*added, strict=True))
+        self.values += values
+        self.squares += squares
+        self.inside_values += inside_values
 
     def vectors(self) -> Pooled:
         """Return the vector of each pooling."""
@@ -189,3 +192,16 @@ class _Sums:
             "foreground": (inside / self.inside).cpu().numpy() if self.inside > 0 else None,
             "mean_sd": torch.cat([mean, spread]).cpu().numpy(),
         }
+
+
+def _weighted(
+    found: Float[Tensor, "batch features *coarse"],
+    weights: Float[Tensor, " batch *coarse"],
+    inside: Float[Tensor, " batch *coarse"],
+) -> tuple[Float[Tensor, " features"], Float[Tensor, " features"], Float[Tensor, " features"]]:
+    """Return the weighted sums of the features, of their squares, and of the features in the foreground."""
+    return (
+        torch.einsum("b...,bc...->c", weights, found),
+        torch.einsum("b...,bc...->c", weights, found**2),
+        torch.einsum("b...,bc...->c", inside, found),
+    )

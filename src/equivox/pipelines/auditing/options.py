@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from equivox.metrics.fairness.erasure import MOST_DIRECTIONS
+from equivox.models.catalog import Layer
 from equivox.options import Options
 
 
@@ -15,6 +16,9 @@ class AuditOptions(Options):
         attributes: Attributes of the cohort to probe; empty: all of them.
         site: The attribute that names the site: labels are then shuffled within it, and a probe of the other attributes
             is also scored on sites that it was not fitted to.
+        features: Layers whose features are probed, the bottleneck first; the erasure works at the bottleneck.
+        shortcuts: Attributes of two groups, such as a catheter in the scan: performance with and without, among
+            patients whose lesions are alike in volume.
         folds: Folds whose networks are audited, of those that are trained; None takes all.
         erasure: Numbers of directions to project out at the bottleneck while segmenting again; empty: not done.
         random_sets: Sets of as many random directions that each number is compared with.
@@ -29,6 +33,8 @@ class AuditOptions(Options):
 
     attributes: tuple[str, ...] = ()
     site: str | None = None
+    features: tuple[Layer, ...] = ("bottleneck",)
+    shortcuts: tuple[str, ...] = ()
     folds: tuple[int, ...] | None = None
     erasure: tuple[int, ...] = ()
     random_sets: int = Field(default=2, ge=1)
@@ -39,6 +45,14 @@ class AuditOptions(Options):
     batch_size: int | None = Field(default=None, ge=1)
     bfloat16: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("features")
+    @classmethod
+    def _bottleneck_first(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        if layers[:1] != ("bottleneck",) or len(set(layers)) < len(layers):
+            msg = "expected 'bottleneck' first and each layer once; give bottleneck or bottleneck,last_decoder"
+            raise ValueError(msg)
+        return layers
 
 
 LARGEST_ERASURE = MOST_DIRECTIONS

@@ -19,12 +19,14 @@ from equivox.metrics.fairness.probe import (
 )
 from equivox.metrics.statistics.association import false_discovery
 from equivox.metrics.statistics.bootstrap import Interval
+from equivox.models.catalog import Layer
 from equivox.pipelines.auditing.controls import Acquisition
 from equivox.pipelines.auditing.features import POOLINGS, CaseFeatures
 from equivox.pipelines.auditing.options import AuditOptions
 from equivox.pipelines.auditing.sources import AuditSource
 from equivox.progress import progress_bar
 
+FIRST_LAYER: Final[Layer] = "bottleneck"
 FIRST_POOLING: Final = POOLINGS[0]
 COMPONENTS: Final = (2, 5, 10, 50)
 """Principal components of the contrast with a probe of all."""
@@ -38,16 +40,47 @@ class AuditSpaces:
     """One vector a patient, in the space of each network.
 
     Attributes:
-        trained: Pooling -> fold -> vectors of the patients whom the fold's network was not trained on.
+        trained: Layer -> pooling -> fold -> vectors of the patients whom the fold's network was not trained on.
         untrained: The same of the untrained network.
         acquisition: Of every held-out patient.
         body: Likewise.
     """
 
-    trained: Mapping[str, Mapping[int, PatientVectors]]
-    untrained: Mapping[str, Mapping[int, PatientVectors]]
+    trained: Mapping[Layer, Mapping[str, Mapping[int, PatientVectors]]]
+    untrained: Mapping[Layer, Mapping[str, Mapping[int, PatientVectors]]]
     acquisition: PatientVectors
     body: PatientVectors
+
+    @property
+    def first(self) -> Mapping[int, PatientVectors]:
+        """Fold -> the features that the page speaks of first, and that are erased."""
+        return self.trained[FIRST_LAYER][FIRST_POOLING]
+
+
+@dataclass(frozen=True, eq=False)
+class FirstProbe:
+    """A probe of the first pooling.
+
+    Attributes:
+        probe: With its held-out scores.
+        folds: Of the networks, in the order of the probe's parts.
+    """
+
+    probe: Probe
+    folds: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """What was probed.
+
+    Attributes:
+        records: One an attribute, layer and pooling.
+        first: Attribute and layer -> the probe of the first pooling, where there is one.
+    """
+
+    records: list[dict[str, Any]]
+    first: Mapping[tuple[str, str], FirstProbe]
 
 
 def audit_spaces(
@@ -63,19 +96,26 @@ def audit_spaces(
         acquisitions: Case -> what the scan's file tells.
     """
     owner = {one.case.case_id: one.case.patient_id for one in source.cases}
-    made: dict[str, dict[str, dict[int, PatientVectors]]] = {}
-    for kind in ("trained", "untrained"):
-        made[kind] = {}
-        for pooling in POOLINGS:
-            made[kind][pooling] = {}
-            for fold in source.folds:
-                own = {case: getattr(one, kind)[pooling] for (case, other), one in features.items() if other == fold}
-                made[kind][pooling][fold] = _by_patient({c: v for c, v in own.items() if v is not None}, owner)
+
+    def vectors(kind: str, layer: Layer, pooling: str, fold: int) -> PatientVectors:
+        own = {case: getattr(one, kind)[layer][pooling] for (case, other), one in features.items() if other == fold}
+        return _by_patient({case: vector for case, vector in own.items() if vector is not None}, owner)
+
+    layers = next(iter(features.values())).trained
+    trained, untrained = (
+        {
+            layer: {
+                pooling: {fold: vectors(kind, layer, pooling, fold) for fold in source.folds} for pooling in POOLINGS
+            }
+            for layer in layers
+        }
+        for kind in ("trained", "untrained")
+    )
     acquisition, body = (
         _by_patient({case: getattr(one, name) for case, one in acquisitions.items()}, owner)
         for name in ("acquisition", "body")
     )
-    return AuditSpaces(made["trained"], made["untrained"], acquisition, body)
+    return AuditSpaces(trained, untrained, acquisition, body)
 
 
 def _by_patient(vectors: Mapping[str, np.ndarray], owner: Mapping[str, str]) -> PatientVectors:
@@ -91,19 +131,23 @@ def settings_of(options: AuditOptions) -> ProbeSettings:
     return ProbeSettings(permutations=options.permutations, draws=options.draws, seed=options.seed)
 
 
-def probe_records(source: AuditSource, spaces: AuditSpaces, options: AuditOptions) -> list[dict[str, Any]]:
-    """Probe each attribute in the features of each pooling and in the controls; q over all of them at once."""
-    jobs = [(attribute, pooling) for attribute in source.attributes for pooling in POOLINGS]
+def probe_records(source: AuditSource, spaces: AuditSpaces, options: AuditOptions) -> Probes:
+    """Probe each attribute in the features of each layer and pooling and in the controls; q is over all of them."""
+    jobs = [(name, layer, pooling) for name in source.attributes for layer in options.features for pooling in POOLINGS]
     records = []
+    first: dict[tuple[str, str], FirstProbe] = {}
     with progress_bar() as progress:
         task = progress.add_task("Probing", total=len(jobs))
-        for attribute, pooling in jobs:
+        for attribute, layer, pooling in jobs:
             progress.update(task, description=f"Probing {attribute}")
-            records.append(_record(attribute, pooling, source, spaces, options))
+            record, found = _record(attribute, layer, pooling, source, spaces, options)
+            records.append(record)
+            if found is not None and pooling == FIRST_POOLING:
+                first[attribute, layer] = FirstProbe(found, tuple(record["networks"]))
             progress.advance(task)
     for record, q in zip(records, false_discovery([one["p"] for one in records]), strict=True):
         record["q"] = q
-    return records
+    return Probes(records, first)
 
 
 def component_records(source: AuditSource, spaces: AuditSpaces, options: AuditOptions) -> list[dict[str, Any]]:
@@ -111,7 +155,7 @@ def component_records(source: AuditSource, spaces: AuditSpaces, options: AuditOp
     records = []
     settings = settings_of(options)
     for attribute, target in source.targets.items():
-        own = list(spaces.trained[FIRST_POOLING].values())
+        own = list(spaces.first.values())
         if who_is_probed(own, target).reason:
             continue
         for count in COMPONENTS:
@@ -127,7 +171,7 @@ def component_records(source: AuditSource, spaces: AuditSpaces, options: AuditOp
 
 def scatter_record(source: AuditSource, spaces: AuditSpaces) -> dict[str, Any]:
     """Return the first two principal components of the network with most held-out patients, and each one's groups."""
-    vectors = spaces.trained[FIRST_POOLING]
+    vectors = spaces.first
     fold = max(vectors, key=lambda one: len(vectors[one].patients))
     space = vectors[fold]
     values = space.vectors - space.vectors.mean(axis=0)
@@ -163,15 +207,16 @@ def _silhouette(places: np.ndarray, groups: Sequence[str | None]) -> float | Non
 
 
 def _record(
-    attribute: str, pooling: str, source: AuditSource, spaces: AuditSpaces, options: AuditOptions
-) -> dict[str, Any]:
+    attribute: str, layer: Layer, pooling: str, source: AuditSource, spaces: AuditSpaces, options: AuditOptions
+) -> tuple[dict[str, Any], Probe | None]:
     target = source.targets[attribute]
-    own = list(spaces.trained[pooling].values())
-    folds = list(spaces.trained[pooling])
+    own = list(spaces.trained[layer][pooling].values())
+    folds = list(spaces.trained[layer][pooling])
     probed = who_is_probed(own, target)
     score_name, second_name = _SCORES[probed.kind]
     record: dict[str, Any] = {
         "attribute": attribute,
+        "layer": layer,
         "pooling": pooling,
         "kind": probed.kind,
         "done": not probed.reason,
@@ -184,7 +229,15 @@ def _record(
         "second_name": second_name,
     }
     if probed.reason:
-        return record | {"unstable": False, "score": None, "p": None, "q": None, "controls": [], "other_sites": None}
+        nothing: dict[str, Any] = {
+            "unstable": False,
+            "score": None,
+            "p": None,
+            "q": None,
+            "controls": [],
+            "other_sites": None,
+        }
+        return record | nothing, None
     settings = settings_of(options)
     is_site = attribute == options.site
     found = probe(own, target, blocks={} if is_site else source.sites, settings=settings)
@@ -201,7 +254,7 @@ def _record(
     if found.shuffled is not None:
         record["shuffled"] = {name: getattr(found.shuffled, name) for name in ("mean", "low", "high")}
     controls = {
-        CONTROLS[0]: list(spaces.untrained[pooling].values()),
+        CONTROLS[0]: list(spaces.untrained[layer][pooling].values()),
         CONTROLS[1]: [spaces.acquisition.of(space.patients) for space in own],
         CONTROLS[2]: [spaces.body.of(space.patients) for space in own],
     }
@@ -214,7 +267,7 @@ def _record(
         **_ends("", elsewhere.interval),
         "patients": elsewhere.patients,
     }
-    return record
+    return record, found
 
 
 def _alone(fold: int, found: Probe, place: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from equivox.datasets.text_table import read_text_table
 from equivox.errors import InputError
 from equivox.metrics.fairness.probe import MINIMUM_PROBED
 from equivox.pipelines.auditing.options import AuditOptions
+from equivox.pipelines.auditing.recognised import Evidence, Recognised, recognise
 from equivox.pipelines.predict import chosen_folds
 from equivox.pipelines.prediction.folder import Role
 from equivox.pipelines.run_folder import SPLIT, RunFolder
@@ -44,6 +45,9 @@ class AuditSource:
         sites: Patient -> site; None where unknown. Empty without a site.
         differing: Attribute -> patients left out as their scans have different values.
         trained_on: Patients whom every audited network was trained on.
+        shortcuts: Flag -> patient -> group, of attributes of two groups.
+        renamed: Patients who have scans of the training under another name: they count as what they are there.
+        evidence: What the run leaves to tell its scans by under another name.
     """
 
     cohort: Cohort
@@ -55,6 +59,9 @@ class AuditSource:
     sites: Mapping[str, str | None]
     differing: Mapping[str, int]
     trained_on: int
+    shortcuts: Mapping[str, Mapping[str, str]]
+    renamed: tuple[str, ...]
+    evidence: Evidence
 
     def patients(self, fold: int) -> tuple[str, ...]:
         """Return the patients whom the fold's network was not trained on, each once."""
@@ -65,12 +72,13 @@ def held_out_source(run: RunFolder, cohort_folder: Path | None, options: AuditOp
     """Find the held-out scans of a cohort.
 
     A patient is held out from a network if none of the patient's scans is of a fold that it was trained on: test
-    patients and patients whom the run does not know from every network, a patient of fold K from network K alone.
+    patients and patients whom the run does not know from every network, a patient of fold K from network K alone. A
+    scan of the training is known by the contents of its files too, whatever it is called (`recognise`).
 
     Args:
         run: The run.
         cohort_folder: The cohort; None takes the one that the run's manifest names.
-        options: Folds, attributes and site.
+        options: Folds, attributes, site and shortcuts.
 
     Raises:
         InputError: If no fold is trained, the cohort or an attribute is not there, or too few patients are held out.
@@ -85,7 +93,8 @@ def held_out_source(run: RunFolder, cohort_folder: Path | None, options: AuditOp
         )
         raise InputError(msg)
     attributes = _attributes(cohort, options)
-    places = _places(run, cohort)
+    recognised = recognise(run, cohort)
+    places, renamed = _places(run, cohort, recognised)
     cases = []
     for case in cohort.cases:
         own = places[case.patient_id]
@@ -94,7 +103,7 @@ def held_out_source(run: RunFolder, cohort_folder: Path | None, options: AuditOp
             role: Role = "new" if not own else "test" if own == {"test"} else "out_of_fold"
             cases.append(HeldOutCase(case, role, held))
     known = {one.case.patient_id for one in cases}
-    _require_enough(cohort, run, cases, folds)
+    _require_enough(cohort, run, cases, folds, renamed)
     everyone = set(cohort.patients)
     targets, groups, differing = {}, {}, {}
     for name, config in attributes.items():
@@ -104,7 +113,18 @@ def held_out_source(run: RunFolder, cohort_folder: Path | None, options: AuditOp
         named = _values(options.site, cohort.config.attributes[options.site], cases)[1]
         sites = {patient: named.get(patient) for patient in sorted(known)}
     return AuditSource(
-        cohort, tuple(cases), folds, attributes, targets, groups, sites, differing, len(everyone - known)
+        cohort,
+        tuple(cases),
+        folds,
+        attributes,
+        targets,
+        groups,
+        sites,
+        differing,
+        len(everyone - known),
+        {name: _flag(name, cohort, cases) for name in dict.fromkeys(options.shortcuts)},
+        renamed,
+        recognised.evidence,
     )
 
 
@@ -121,7 +141,9 @@ def _own_cohort(run: RunFolder) -> Path:
 
 def _attributes(cohort: Cohort, options: AuditOptions) -> dict[str, AttributeConfig]:
     there = cohort.config.attributes
-    for option, names in (("--attribute", options.attributes), ("--site", (options.site,) if options.site else ())):
+    site = (options.site,) if options.site else ()
+    asked = (("--attribute", options.attributes), ("--site", site), ("--shortcut", options.shortcuts))
+    for option, names in asked:
         for name in names:
             if name not in there:
                 msg = f"{option} {name}: expected an attribute of {cohort.folder}, got none of that name"
@@ -135,8 +157,13 @@ def _attributes(cohort: Cohort, options: AuditOptions) -> dict[str, AttributeCon
     return {name: there[name] for name in dict.fromkeys(options.attributes or there)}
 
 
-def _places(run: RunFolder, cohort: Cohort) -> defaultdict[str, set[str]]:
-    """Return patient -> folds of the run (and ``test``) that the patient's scans are in, by case and by patient."""
+def _places(
+    run: RunFolder, cohort: Cohort, recognised: Recognised
+) -> tuple[defaultdict[str, set[str]], tuple[str, ...]]:
+    """Return where the patients' scans are in the run, and which patients are known by the contents of files alone.
+
+    The first is patient -> folds of the run (and ``test``), by case, by patient and by content.
+    """
     places: defaultdict[str, set[str]] = defaultdict(set)
     table = read_text_table(run.path / SPLIT)
     if "patient_id" in table:
@@ -145,21 +172,42 @@ def _places(run: RunFolder, cohort: Cohort) -> defaultdict[str, set[str]]:
     for case in cohort.cases:
         if case.case_id in run.split:
             places[case.patient_id].add(str(run.split[case.case_id]))
-    return places
+    renamed: dict[str, None] = {}
+    for case in cohort.cases:
+        there = {str(run.split[one]) for one in recognised.cases.get(case.case_id, ()) if one in run.split}
+        if there - places[case.patient_id]:
+            renamed[case.patient_id] = None
+            places[case.patient_id] |= there
+    return places, tuple(renamed)
 
 
-def _require_enough(cohort: Cohort, run: RunFolder, cases: Sequence[HeldOutCase], folds: Sequence[int]) -> None:
+def _require_enough(
+    cohort: Cohort, run: RunFolder, cases: Sequence[HeldOutCase], folds: Sequence[int], renamed: Sequence[str]
+) -> None:
+    told = f" ({len(renamed)} under other names, by the contents of their scans)" if renamed else ""
     if not cases:
         msg = (
-            f"{cohort.folder}: expected patients whom a network of {run.path} was not trained on, got none; "
+            f"{cohort.folder}: expected patients whom a network of {run.path} was not trained on, got none{told}; "
             "give another cohort, or train more folds"
         )
         raise InputError(msg)
     counts = {fold: len({one.case.patient_id for one in cases if fold in one.folds}) for fold in folds}
     if max(counts.values()) < MINIMUM_PROBED:
-        told = ", ".join(f"{count} for the network of fold {fold}" for fold, count in counts.items())
-        msg = f"{cohort.folder}: expected {MINIMUM_PROBED} held-out patients or more, got {told}; a probe needs more"
+        got = ", ".join(f"{count} for the network of fold {fold}" for fold, count in counts.items())
+        msg = f"{cohort.folder}: expected {MINIMUM_PROBED} held-out patients or more, got {got}; a probe needs more"
         raise InputError(msg)
+
+
+def _flag(name: str, cohort: Cohort, cases: Sequence[HeldOutCase]) -> dict[str, str]:
+    """Return patient -> one of the two groups of a flag."""
+    config = cohort.config.attributes[name]
+    groups = _values(name, config, cases)[1]
+    there = config.sort_groups(groups.values())
+    if len(there) != 2:
+        got = ", ".join(there[:5]) or "none"
+        msg = f"--shortcut {name}: expected an attribute of two groups among the held-out patients, got {got}"
+        raise InputError(f"{msg}; give a flag such as yes and no")
+    return groups
 
 
 def _values(

@@ -38,6 +38,7 @@ def first_manifest(
     *,
     asked: TrainingConfig,
     keys: Mapping[str, str],
+    images: Mapping[str, Mapping[str, str]],
     probe: Mapping[str, float] | None,
     processes: int,
 ) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def first_manifest(
         cohort: What is trained on.
         asked: The config as the user gave it, before anything was decided.
         keys: case_id -> key in the store, of the cases that are trained on or validated.
+        images: case_id -> channel -> hash of the file, of the same cases: it tells them under any name.
         probe: Seconds a step in each precision, where they were measured.
         processes: Of the run.
     """
@@ -61,7 +63,10 @@ def first_manifest(
         "asked": asked.model_dump(mode="json"),
         "cohort": {"name": cohort.config.name, "folder": str(cohort.folder)},
         "hashes": {name: file_sha256(cohort.folder / name) for name in ("cohort.csv", "cohort.yaml", SPLIT)},
-        "cases": {case: {"key": key, "patient_id": patients[case]} for case, key in sorted(keys.items())},
+        "cases": {
+            case: {"key": key, "patient_id": patients[case], "images": dict(images[case])}
+            for case, key in sorted(keys.items())
+        },
         "precision_probe_seconds": probe,
         "machine": machine(processes),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},

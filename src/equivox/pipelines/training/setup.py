@@ -11,6 +11,7 @@ import torch
 from equivox.datasets.cohort import Cohort, load_cohort
 from equivox.datasets.plan import NetworkPlan, Plan, load_plan
 from equivox.datasets.split import Fold, load_split
+from equivox.datasets.store import Store
 from equivox.errors import InputError
 from equivox.models.catalog import build_network
 from equivox.models.layout import with_channels_last
@@ -94,6 +95,15 @@ class Training:
     def used_keys(self) -> dict[str, str]:
         """case_id -> key of the cases that are trained on or validated."""
         return {case: key for case, key in self.keys.items() if self.split.get(case, "test") != "test"}
+
+    def image_hashes(self) -> dict[str, dict[str, str]]:
+        """Return case_id -> channel -> hash of the file, of the same cases; the store remembers them."""
+        hashes, used = Store(self.store).hashes, self.used_keys
+        return {
+            case.case_id: {name: hashes.sha256(case.images[name]) for name in self.plan.preprocessing.channels}
+            for case in self.cohort.cases
+            if case.case_id in used
+        }
 
     def recipe(self, fold: int) -> PatchRecipe:
         """Return where this process's training patches come from."""
