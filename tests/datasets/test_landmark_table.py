@@ -45,6 +45,7 @@ def test_numbers_that_a_spreadsheet_has_given_a_decimal_name_the_same_landmark(t
             r"points\.csv: expected a column 'landmark', got \['case_id', 'name', 'x', 'y'\]",
         ),
         ("case_id,landmark,x\na,1,2\n", "expected a column 'y'"),
+        ("case_id,landmark,x,y\na,sella,2,1e308\n", "a number such as 12.5 in column 'y' of row 2 .*, got '1e308'"),
         (
             "case_id,landmark,x,y\na,sella,2,3\na,nasion,2,left\n",
             r"a number such as 12.5 in column 'y' of row 3 \(case 'a', landmark 'nasion'\), got 'left'",

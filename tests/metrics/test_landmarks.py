@@ -73,6 +73,7 @@ def test_points_are_matched_by_name_in_any_order() -> None:
         ({"reference": np.zeros((2, 4))}, "reference: expected points of two or three coordinates"),
         ({"prediction": np.array([[0.0, 0.0], [0.0, math.nan]])}, r"prediction: .* got \[0.0, nan\] in row 2"),
         ({"reference": np.array([[math.inf, 0.0], [0.0, 0.0]])}, r"reference: .* got \[inf, 0.0\] in row 1"),
+        ({"reference": np.array([[0.0, 0.0], [-1e308, 0.0]])}, r"reference: .* within ±1e\+09 .* in row 2"),
         ({"names": ["a"]}, "names: expected one name for each of 2 points, got 1"),
         ({"names": ["a", "a"]}, "names: expected a name for one point only, got 'a' more than once"),
         ({"prediction_names": ["a", "b"]}, "names: expected the names of the reference's points"),

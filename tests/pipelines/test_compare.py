@@ -541,3 +541,15 @@ def test_only_an_earlier_comparison_is_replaced(made: Path, found: Comparison, t
     compare(out, evaluations=folders, options=QUICK, overwrite=True)
     with pytest.raises(InputError, match="in use by something else"):
         compare(made / "eval-same", evaluations=folders, options=QUICK, overwrite=True)
+
+
+def test_intervals_that_were_stratified_elsewhere_are_said_to_differ(
+    made: Path, variant: Callable[..., Path], tmp_path: Path
+) -> None:
+    stratified = variant(lambda summary, table: summary["settings"].update(strata="sex"), source="short")
+    result = compare(tmp_path / "out", evaluations=[made / "eval-long", stratified], options=QUICK)
+    told = [note for note in result.summary["methods"]["notes"] if "stratified" in note]
+    assert told == [
+        "Intervals of single models are not stratified here, so they differ from those of the evaluations, which were "
+        "stratified by 'sex'."
+    ]

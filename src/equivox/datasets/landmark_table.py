@@ -14,6 +14,8 @@ Point = tuple[float, ...]
 
 _IDS: Final = ("case_id", "landmark")
 _AXES: Final = ("x", "y", "z")
+# No place in an image, in mm or in voxels.
+_FARTHEST: Final = 1e9
 # Python reads more as a number than a table means by one: underscores, "nan", "infinity".
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -103,7 +105,7 @@ def _point(path: Path, where: str, cells: Mapping[str, str]) -> Point | None:
     point = []
     for axis in given:
         number = float(cells[axis]) if _NUMBER.fullmatch(cells[axis]) else math.nan
-        if not math.isfinite(number):
+        if not abs(number) <= _FARTHEST:
             msg = (
                 f"{path}: expected a number such as 12.5 in column '{axis}' of {where}, got '{cells[axis]}'; mend the "
                 "cell, or empty all coordinates where the landmark is absent"

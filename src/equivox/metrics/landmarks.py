@@ -14,6 +14,10 @@ SUCCESS_RADII_MM: Final = (2.0, 2.5, 3.0, 4.0)
 """The radii at which success is counted by default, those of the challenges on cephalometric X-rays."""
 
 
+FARTHEST: Final = 1e9
+"""A coordinate beyond this, either way, is no place in an image: the square of it would overflow in the end."""
+
+
 @dataclass(frozen=True)
 class LandmarkErrors:
     """The errors of the landmarks of one case.
@@ -67,8 +71,8 @@ def landmark_errors(
         radii_mm: The distances at which success is counted; a distance equal to the radius is a success.
 
     Raises:
-        InputError: If the points, names or radii do not fit together, a coordinate is infinite, or a point has some
-            coordinates but not all.
+        InputError: If the points, names or radii do not fit together, a coordinate lies beyond `FARTHEST`, or a point
+            has some coordinates but not all.
 
     Example:
         Three landmarks: one 3 mm off, one found exactly, one missed.
@@ -151,11 +155,12 @@ def _present(points: Float[np.ndarray, "points dims"], what: str) -> Bool[np.nda
         msg = f"{what}: expected points of two or three coordinates, got shape {points.shape}; give one row a point"
         raise InputError(msg)
     lacking: Bool[np.ndarray, "points dims"] = np.isnan(points)
-    broken = np.flatnonzero(np.isinf(points).any(axis=1) | (lacking.any(axis=1) & ~lacking.all(axis=1)))
+    beyond = ~lacking & (np.abs(points) > FARTHEST)
+    broken = np.flatnonzero(beyond.any(axis=1) | (lacking.any(axis=1) & ~lacking.all(axis=1)))
     if broken.size:
         first = int(broken[0])
         msg = (
-            f"{what}: expected a number for every coordinate, or NaN for all of them, "
+            f"{what}: expected a number within ±{FARTHEST:g} for every coordinate, or NaN for all of them, "
             f"got {points[first].tolist()} in row {first + 1}; mend that point"
         )
         raise InputError(msg)

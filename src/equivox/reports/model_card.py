@@ -158,7 +158,7 @@ def _left_out(left_out: Mapping[str, Any]) -> Iterable[str]:
         "Cases without a prediction, counted as failures": len(left_out["missing_predictions"]),
         "Predictions without a reference": len(left_out["extra_predictions"]),
         "Structures in neither mask": sum(left_out["both_empty"].values()),
-        "Structures missed": sum(left_out["missed"].values()),
+        "Structures missed where there is a prediction": sum(left_out["missed"].values()),
         "Structures found where there is none": sum(left_out["false_positive"].values()),
         "Repairs of files": len(left_out["repairs"]),
     }

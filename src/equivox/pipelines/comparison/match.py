@@ -285,6 +285,13 @@ def _notes(
         hashes = [one.summary["inputs"].get("predictions") for one in (first, second)]
         if hashes[0] is not None and hashes[0] == hashes[1]:
             yield f"'{names[a]}' and '{names[b]}' are evaluations of the same predicted files."
+    stratified = [one.summary["settings"].get("strata") for one in evaluations]
+    if any(stratified):
+        by = ", ".join(dict.fromkeys(f"'{one}'" for one in stratified if one))
+        yield (
+            f"Intervals of single models are not stratified here, so they differ from those of the evaluations, which "
+            f"were stratified by {by}."
+        )
     for name, part in zip(names[1:], rows[1:], strict=True):
         unlike = [
             str(column).removeprefix(GROUP_PREFIX)
