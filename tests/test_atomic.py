@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from equivox.atomic import atomic_folder, atomic_path, remove_remains, require_writable, write_text
+from equivox.atomic import atomic_folder, atomic_path, remove_remains, remove_remains_of, require_writable, write_text
 from equivox.errors import InputError
 
 
@@ -143,6 +143,24 @@ def test_only_old_remains_of_killed_programs_are_removed(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-young", "abc"]
     assert (tmp_path / "abc" / "image").read_text() == "x"
     remove_remains(tmp_path / "not there")
+
+
+def test_remains_of_one_folder_are_told_from_those_of_others(tmp_path: Path) -> None:
+    out = tmp_path / "eval[1]"
+    names = [".partial-eval[1]-abcd_123", ".old-eval[1]-abcd1234", ".partial-eval1-abcd1234", ".partial-eval[1]-x"]
+    names += [".partial-eval[1]-b-abcd1234", ".partial-eval[1]-young123"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    yesterday = time.time() - 25 * 3600
+    for name in names[:-1]:
+        os.utime(tmp_path / name, (yesterday, yesterday))
+    remove_remains_of(out)
+    # The earlier folder was moved away and nothing took its place: it is all that is left of it.
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+    out.mkdir()
+    remove_remains_of(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[2:], out.name])
+    remove_remains_of(tmp_path / "not there" / "eval")
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

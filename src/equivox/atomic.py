@@ -1,11 +1,12 @@
 """Outputs appear whole or not at all."""
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -155,12 +156,33 @@ def remove_remains(folder: Path) -> None:
     Args:
         folder: It need not exist.
     """
-    for remains in (*folder.glob(".partial-*"), *folder.glob(".old-*")):
-        if remains.stat().st_mtime < time.time() - _DAY_S:
-            if remains.is_dir():
-                shutil.rmtree(remains, ignore_errors=True)
+    _remove_old((*folder.glob(".partial-*"), *folder.glob(".old-*")))
+
+
+def remove_remains_of(path: Path) -> None:
+    """Remove what killed programs left of one folder that `atomic_folder` was to make, and of no other beside it.
+
+    Younger remains than a day stay, and so does an earlier folder that was moved away where none has its place now.
+
+    Args:
+        path: The folder to make; neither it nor the folder that it is to lie in need exist.
+    """
+    # What tempfile puts behind the name has eight characters.
+    own = glob.escape(path.name) + "-" + "?" * 8
+    moved = path.parent.glob(f".old-{own}") if path.exists() else ()
+    _remove_old((*path.parent.glob(f".partial-{own}"), *moved))
+
+
+def _remove_old(remains: Iterable[Path]) -> None:
+    for one in remains:
+        # Another program may clear up at the same time, or they are someone else's.
+        with suppress(OSError):
+            if one.stat().st_mtime >= time.time() - _DAY_S:
+                continue
+            if one.is_dir():
+                shutil.rmtree(one, ignore_errors=True)
             else:
-                remains.unlink(missing_ok=True)
+                one.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path) -> None:

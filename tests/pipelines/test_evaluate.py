@@ -267,6 +267,17 @@ def test_predictions_of_no_case_are_not_taken_for_failures_of_all(tmp_path: Path
         evaluate(tmp_path / "eval", cohort=cohort, predictions=cohort)
 
 
+def test_an_empty_folder_of_predictions_is_said_to_hold_no_masks(tmp_path: Path) -> None:
+    cohort, _ = make_cohort(tmp_path, 2)
+    references, _ = standalone(tmp_path, 2)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "notes.txt").touch()
+    for given in ({"cohort": cohort}, {"references": references}):
+        with pytest.raises(InputError) as raised:
+            evaluate(tmp_path / "eval", predictions=tmp_path / "none", **given)
+        assert str(raised.value) == f"{tmp_path / 'none'}: expected predicted masks, got none; check the folder"
+
+
 def test_two_values_of_one_name_are_one_class(tmp_path) -> None:
     for folder in ("references", "predictions"):
         (tmp_path / folder).mkdir()
@@ -445,6 +456,11 @@ def change_key(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
             {"key": "case", "attributes": ["sex"]},
             r"people.csv: expected a group of 'sex' that a spreadsheet reads as text, got '=1\+1', .* rename it",
         ),
+        (
+            lambda rows: rows | {"": {"sex": "F"}},
+            {"key": "case", "attributes": ["sex"]},
+            r"people.csv: expected an id in column 'case' of each row, got an empty cell in line 4; fill it in",
+        ),
         (lambda rows: rows, {"key": "name"}, r"people.csv: expected a column 'name'"),
         (lambda rows: rows, {"key": "case", "attributes": ["race"]}, r"people.csv: expected a column 'race'"),
         (lambda rows: rows, {"key": "case", "continuous": {"sex": (1.0,)}}, r"column 'sex': expected a number"),
@@ -543,13 +559,13 @@ def test_ids_keep_their_zeros_from_the_table_to_the_scores(tmp_path: Path) -> No
 
 def test_folders_that_share_no_name_are_refused(tmp_path: Path) -> None:
     references, _ = standalone(tmp_path, 2)
-    with pytest.raises(InputError, match=r"expected masks named like those in .*, got s0 there and nothing here"):
-        evaluate(tmp_path / "eval", references=references, predictions=_empty(tmp_path))
+    with pytest.raises(InputError, match=r"expected masks named like those in .*, got s0 there and other here"):
+        evaluate(tmp_path / "eval", references=references, predictions=_renamed(tmp_path))
 
 
-def _empty(folder: Path) -> Path:
-    (folder / "none").mkdir()
-    return folder / "none"
+def _renamed(folder: Path) -> Path:
+    write_mask(folder / "others" / "other.nii.gz", box(20))
+    return folder / "others"
 
 
 def test_the_folder_that_one_is_in_is_refused_before_anything_is_scored(tmp_path, monkeypatch) -> None:
@@ -704,6 +720,21 @@ def test_an_attribute_to_permute_within_that_is_not_declared_is_named(tmp_path: 
         with pytest.raises(InputError, match=f"{flag} site: expected an attribute, got none of sex, age"):
             evaluate(tmp_path / "eval", cohort=cohort, predictions=predictions, options=QUICK.model_copy(update=chosen))
     assert not (tmp_path / "eval").exists()
+
+
+def test_an_attribute_to_permute_within_needs_another_to_compare(tmp_path: Path) -> None:
+    references, predictions = standalone(tmp_path, 2)
+    groups = table({f"s{i}": {"sex": "FM"[i]} for i in range(2)}, tmp_path / "people.csv")
+    with pytest.raises(InputError, match=r"--permute-within sex: expected another attribute .*, got 'sex' alone; name"):
+        evaluate(
+            tmp_path / "eval",
+            references=references,
+            predictions=predictions,
+            groups=groups,
+            key="case",
+            attributes=["sex"],
+            options=QUICK.model_copy(update={"permute_within": "sex"}),
+        )
 
 
 def test_visits_of_different_ages_contradict_nothing(tmp_path: Path) -> None:

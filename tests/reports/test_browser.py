@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -159,6 +160,23 @@ def test_page_follows_the_dark_mode(chromium, report, tmp_path) -> None:
     light, dark = brightness
     assert light > 215
     assert dark < 60
+
+
+def test_a_table_wider_than_a_phone_has_a_shade_where_it_goes_on(chromium, tmp_path) -> None:
+    css = resources.files("equivox.reports").joinpath("templates/report.css").read_text(encoding="utf-8")
+    style = "body { margin: 0; padding: 0; } .wide > div { height: 100px; }"
+    boxes = "".join(f'<div class="wide"><div style="width: {width}px"></div></div>' for width in (900, 400))
+    end = "<script>document.querySelector('.wide').scrollLeft = SCROLL</script>"
+    shades = []
+    for scroll in (0, 200, 400):
+        page, picture = tmp_path / "page.html", tmp_path / "page.png"
+        page.write_text(f"<style>{css}{style}</style>{boxes}{end.replace('SCROLL', str(scroll))}", encoding="utf-8")
+        chromium(page, "--hide-scrollbars", "--window-size=500,400", f"--screenshot={picture}")
+        with Image.open(picture) as shown:
+            pixels = np.asarray(shown.convert("L"))
+        # In the middle of each box, at its left and its right end.
+        shades.append([bool(pixels[row, column] < 230) for row in (50, 150) for column in (0, 499)])
+    assert shades == [[False, True, False, False], [True, True, False, False], [True, False, False, False]]
 
 
 AUDIT_ACTIONS = """

@@ -124,6 +124,21 @@ def test_small_groups_are_in_the_table_but_not_drawn(section) -> None:
     assert sex.plot.count('class="curve') == 3
 
 
+def test_a_number_of_fewer_patients_than_the_row_has_says_of_how_many() -> None:
+    table = make_table()
+    assert "n = " not in render(calibration_section(table, make_cases(), SETTINGS, {}))
+    record = table["calibration"][NAME]
+    record["overall"]["boundary_ece"] = record["overall"]["ece"] | {"patients": 20}
+    men = record["groups"]["sex"][1]
+    men["dice_bias"] = {"patients": 9, "value": -0.05, "low": None, "high": None}
+    html = render(calibration_section(table, make_cases(), SETTINGS, {}))
+    # Of all: 29, and 20 of them at the boundary; of the men: 12, and 9 of them with a Dice, too few for an interval.
+    assert html.count("n = ") == 2
+    assert '<span class="ci">0.051 to 0.091</span><span class="ci">n = 20</span>' in html
+    assert '<span class="num">−0.050</span><span class="ci">n = 9</span>' in html
+    assert "has their count n under it, and an interval from 10 of them on" in " ".join(html.split())
+
+
 def test_patients_are_drawn_by_group_with_their_means(section) -> None:
     plot = section.classes[0].selective.agreement
     # p0 once, p1, and p4 of unknown group; both empty, without a map or of another table: none.

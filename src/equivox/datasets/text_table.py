@@ -16,11 +16,11 @@ def read_text_table(path: Path) -> pd.DataFrame:
     """Read a CSV or TSV file, every cell as one line of stripped text, an empty one as ``""``.
 
     The separator is the comma, semicolon or tab that the first line holds most of (tab for ``.tsv``). Empty rows, and
-    empty columns without a name, are left out; a row may end before its last empty cells.
+    empty columns without a name, are left out. The index of the table is the first line of each row in the file.
 
     Raises:
         InputError: If there is no such file, it is no table in UTF-8 (or in UTF-16 with its mark), it has no rows, a
-            row is longer than the header, quotes do not match, or a column name is missing or stands twice.
+            row is longer or shorter than the header, quotes do not match, or a column name is missing or stands twice.
     """
     if not path.is_file():
         msg = f"{path}: expected a CSV file, got none; check the path"
@@ -31,17 +31,20 @@ def read_text_table(path: Path) -> pd.DataFrame:
         msg = f"{path}: expected {what}; add the cases"
         raise InputError(msg)
     (_, names), *body = rows
+    least = max((place for place, name in enumerate(names, 1) if name), default=0)
     for line, cells in body:
-        if any(cells[len(names) :]):
+        longer = any(cells[len(names) :])
+        if longer or len(cells) < least:
+            todo = "put quotes around a cell that holds the separator" if longer else "add the cells that it lacks"
             msg = (
-                f"{path}: expected {len(names)} cells in line {line}, as in the header, got {len(cells)}; mend the "
-                "line, or put quotes around a cell that holds the separator"
+                f"{path}: expected {len(names) if longer else least} cells in line {line}, as in the header, got "
+                f"{len(cells)}; mend the line, or {todo}"
             )
             raise InputError(msg)
     filled = [[*cells, *[""] * (len(names) - len(cells))][: len(names)] for _, cells in body]
     kept = [place for place, name in enumerate(names) if name or any(cells[place] for cells in filled)]
     _check_names(path, [names[place] for place in kept])
-    return pd.DataFrame(filled, columns=names, dtype=str).iloc[:, kept]
+    return pd.DataFrame(filled, columns=names, index=[line for line, _ in body], dtype=str).iloc[:, kept]
 
 
 def plain_codes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -86,9 +89,11 @@ def _text(path: Path) -> str:
     try:
         text = content.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
         msg = f"{path}: expected a CSV file in UTF-8, got other bytes; save the table as 'CSV UTF-8'"
+        raise InputError(msg) from None
+    if "\0" in text:
+        line = len(text[: text.index("\0") + 1].splitlines())
+        msg = f"{path}: expected a CSV file in UTF-8, got a NUL byte in line {line}; save the table as 'CSV UTF-8'"
         raise InputError(msg)
     return text
 

@@ -38,7 +38,7 @@ from equivox.pipelines.auditing.probing import (
 )
 from equivox.pipelines.auditing.shortcuts import shortcut_records
 from equivox.pipelines.auditing.sources import AuditSource, HeldOutCase, held_out_source
-from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.output_folder import prepare_output_folder
 from equivox.pipelines.prediction.sliding_window import ready_network, working_device
 from equivox.pipelines.run_folder import WEIGHTS, RunFolder
 from equivox.progress import progress_bar
@@ -106,7 +106,7 @@ def audit(
     """
     options = options or AuditOptions()
     files = (AUDIT, EMBEDDINGS, PROBES, ENERGY, REPORT, MARKDOWN, FIGURES)
-    check_output_folder(out, what="an audit", marks=(AUDIT, PROBES), files=files, overwrite=overwrite)
+    prepare_output_folder(out, what="an audit", marks=(AUDIT, PROBES), files=files, overwrite=overwrite)
     folder = RunFolder(run)
     folder.require_unchanged()
     source = held_out_source(folder, cohort, options)

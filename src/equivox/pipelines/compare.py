@@ -27,7 +27,7 @@ from equivox.pipelines.comparison.tables import (
     value_table,
 )
 from equivox.pipelines.comparison.verdict import pair_verdict
-from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.output_folder import prepare_output_folder
 from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.reports.comparison_figures import write_comparison_figures
 from equivox.reports.comparison_page import write_comparison
@@ -93,7 +93,7 @@ def compare(
     """
     options = options or CompareOptions()
     files = (SUMMARY, TESTS, RANKING, PATIENTS, REPORT, FIGURES)
-    check_output_folder(out, what="a comparison", marks=(SUMMARY, TESTS), files=files, overwrite=overwrite)
+    prepare_output_folder(out, what="a comparison", marks=(SUMMARY, TESTS), files=files, overwrite=overwrite)
     _check_folders(evaluations)
     read = [read_evaluation(folder) for folder in evaluations]
     matched = match_evaluations(read, model_names(read, names), allow_partial=allow_partial)

@@ -41,7 +41,7 @@ from equivox.pipelines.evaluation.sources import ROLES, EvaluationSource, MaskOp
 from equivox.pipelines.evaluation.summary import summarise
 from equivox.pipelines.evaluation.tables import build_table, group_rows
 from equivox.pipelines.failed_cases import results_and_failures
-from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.output_folder import prepare_output_folder
 from equivox.pipelines.summary_file import write_summary
 from equivox.reports.model_card import model_card
 from equivox.reports.overlay import OverlayCase
@@ -144,7 +144,7 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     files = (CASES, SUMMARY, GROUPS, CARD, RECONCILE, LESIONS, REPORT, FIGURES)
-    check_output_folder(out, what="an evaluation", marks=(CASES, SUMMARY), files=files, overwrite=overwrite)
+    prepare_output_folder(out, what="an evaluation", marks=(CASES, SUMMARY), files=files, overwrite=overwrite)
     masks = MaskOptions(
         groups=groups,
         key=key,
@@ -220,6 +220,14 @@ def _check_attributes(source: EvaluationSource, options: EvaluateOptions) -> Non
             known = ", ".join(source.attributes) or "none"
             msg = f"{flag} {name}: expected an attribute, got none of {known}; declare it in cohort.yaml or --attribute"
             raise InputError(msg)
+    within = options.permute_within
+    if within is not None and len(source.attributes) == 1:
+        # Its own groups are compared freely, so nothing would be permuted within them.
+        msg = (
+            f"--permute-within {within}: expected another attribute whose groups are compared within it, got "
+            f"'{within}' alone; name another with --attribute or in cohort.yaml, or leave the option out"
+        )
+        raise InputError(msg)
 
 
 def _evaluation(

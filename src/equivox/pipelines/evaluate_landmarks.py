@@ -17,7 +17,7 @@ from equivox.pipelines.landmark_evaluation.cases import EXPECTED, measure_landma
 from equivox.pipelines.landmark_evaluation.options import LandmarkOptions
 from equivox.pipelines.landmark_evaluation.sources import LandmarkSource, landmark_source
 from equivox.pipelines.landmark_evaluation.tables import by_group, by_landmark, describe, error_curve, group_rows
-from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.output_folder import prepare_output_folder
 from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.reports.embedding import finite
 from equivox.reports.landmark_figures import write_landmark_figures
@@ -81,7 +81,9 @@ def evaluate_landmarks(
     """
     options = options or LandmarkOptions()
     files = (LANDMARKS, CASES, GROUPS, SUMMARY, REPORT, FIGURES)
-    check_output_folder(out, what="a landmark evaluation", marks=(LANDMARKS, SUMMARY), files=files, overwrite=overwrite)
+    prepare_output_folder(
+        out, what="a landmark evaluation", marks=(LANDMARKS, SUMMARY), files=files, overwrite=overwrite
+    )
     patients = MaskOptions(
         groups=groups, key=key, patient=patient, attributes=tuple(attributes), continuous=dict(continuous or {})
     )

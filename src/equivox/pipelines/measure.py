@@ -26,7 +26,7 @@ from equivox.pipelines.measurement.tables import (
     by_structure,
     usable,
 )
-from equivox.pipelines.output_folder import check_output_folder
+from equivox.pipelines.output_folder import prepare_output_folder
 from equivox.pipelines.summary_file import summary_head, write_summary
 from equivox.reports.embedding import finite
 from equivox.reports.measurement_figures import write_measurement_figures
@@ -105,7 +105,7 @@ def measure(
     """
     options = options or MeasureOptions()
     files = (MEASUREMENTS, STRUCTURES, GROUPS, ASSOCIATIONS, SUMMARY, REPORT, FIGURES)
-    check_output_folder(out, what="a measurement", marks=(MEASUREMENTS, SUMMARY), files=files, overwrite=overwrite)
+    prepare_output_folder(out, what="a measurement", marks=(MEASUREMENTS, SUMMARY), files=files, overwrite=overwrite)
     table = MaskOptions(
         groups=groups,
         key=key,

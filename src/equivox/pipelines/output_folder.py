@@ -4,16 +4,17 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from equivox.atomic import require_writable
+from equivox.atomic import remove_remains_of, require_writable
 from equivox.errors import InputError
 
 
-def check_output_folder(
+def prepare_output_folder(
     out: Path, *, what: str, marks: Collection[str], files: Collection[str], overwrite: bool
 ) -> None:
-    """Refuse a folder that is in use, unless it is an earlier result of the same kind that may be replaced.
+    """Refuse a folder in use, unless it is an earlier result of the same kind that may be replaced, and clear remains.
 
-    Only such a result is ever replaced, whatever `overwrite` says, and only where nothing else lies in it.
+    Only such a result is ever replaced, whatever `overwrite` says, and only where nothing else lies in it. Where the
+    folder may be made, what runs that were killed while they wrote it left beside it a day ago or more is removed.
 
     Args:
         out: The folder to make.
@@ -30,8 +31,12 @@ def check_output_folder(
         raise InputError(msg)
     # It takes its name when everything is written, and takes the place of what is there.
     require_writable(out.absolute().parent if out.exists() else out)
-    if not out.exists():
-        return
+    if out.exists():
+        _refuse_in_use(out, what, marks, files, overwrite=overwrite)
+    remove_remains_of(out.absolute())
+
+
+def _refuse_in_use(out: Path, what: str, marks: Collection[str], files: Collection[str], *, overwrite: bool) -> None:
     noun = what.partition(" ")[2]
     if out.resolve() == Path.cwd() or os.path.ismount(out):
         got = "the folder that you are in" if out.resolve() == Path.cwd() else "the root of a disk"

@@ -23,13 +23,14 @@ _SIGNED: Final = ("dice_bias",)
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """The errors of a class or a group."""
+    """The errors of a class or a group; `fewer` has the patients of those that not all of them have."""
 
     name: str
     key: Markup | None
     small: bool
     patients: int
     measures: Mapping[str, Estimate]
+    fewer: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class CalibrationSection:
     minimum_group: int
     near: str
     edge: str
+    fewer: bool
     classes: Sequence[ClassCalibration]
 
 
@@ -93,24 +95,27 @@ def calibration_section(
     level = f"{100 * settings['confidence']:g} %"
     rows = cases[cases["role"] == table["role"]]
     colours = next((name for name, kind in kinds.items() if kind == "categorical"), None)
+    classes = [
+        ClassCalibration(
+            overall=_row(name, None, record["overall"], settings),
+            plot=_overall_plot(name, record),
+            attributes=[
+                _attribute(name, attribute, groups, record, settings)
+                for attribute, groups in record["groups"].items()
+                if groups
+            ],
+            selective=_selective(name, record, rows, colours, level),
+        )
+        for name, record in calibration.items()
+    ]
+    shown = [row for one in classes for row in (one.overall, *(row for a in one.attributes for row in a.rows))]
     return CalibrationSection(
         level=level,
         minimum_group=settings["minimum_group"],
         near="3 voxels" if settings["distance_unit"] == "voxels" else "5 mm",
         edge="1 voxel" if settings["distance_unit"] == "voxels" else "2 mm",
-        classes=[
-            ClassCalibration(
-                overall=_row(name, None, record["overall"], settings),
-                plot=_overall_plot(name, record),
-                attributes=[
-                    _attribute(name, attribute, groups, record, settings)
-                    for attribute, groups in record["groups"].items()
-                    if groups
-                ],
-                selective=_selective(name, record, rows, colours, level),
-            )
-            for name, record in calibration.items()
-        ],
+        fewer=any(row.fewer for row in shown),
+        classes=classes,
     )
 
 
@@ -121,6 +126,11 @@ def _row(name: str, mark: Markup | None, record: Mapping[str, Any], settings: Ma
         small=record["patients"] < settings["minimum_group"],
         patients=record["patients"],
         measures={measure: _estimate(measure, record[measure]) for measure in _MEASURES},
+        fewer={
+            measure: record[measure]["patients"]
+            for measure in _MEASURES
+            if record[measure]["patients"] < record["patients"]
+        },
     )
 
 

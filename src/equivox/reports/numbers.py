@@ -8,6 +8,8 @@ from equivox.definitions import METRICS, MetricDefinition, MetricKind
 
 MISSING: Final = "–"
 
+_MOST_PLACES: Final = 3
+
 Number = float | int
 """Counts and whole values come as integers from JSON."""
 
@@ -44,24 +46,40 @@ def decimals(kind: MetricKind, value: Number | None, low: Number | None = None, 
     """Return the decimals that the interval supports; without one, those that the size of the value suggests.
 
     A fraction or ratio has three decimals where its interval is narrower than 0.02, else two. A distance, volume or
-    mean count has as many as make the interval's width 2 or more of the last digit, from none to three.
+    mean count has as many as make the interval's width 2 or more of the last digit and show a digit of the value, from
+    none to three.
 
     Example:
         >>> decimals("fraction", 0.84, 0.80, 0.88), decimals("fraction", 0.842, 0.834, 0.85)
         (2, 3)
         >>> decimals("distance", 4.2, 3.1, 5.9), decimals("volume", 1200.0)
         (1, 0)
+        >>> decimals("volume", -0.04, -0.3, 0.2), decimals("volume", -0.14, -0.3, 0.2)
+        (2, 1)
     """
     if low is not None and high is not None:
         width = high - low
         if kind in ("fraction", "relative"):
             return 3 if width < 0.02 else 2
         # At least one decimal below 20 units: a whole number would look like a count.
-        return 0 if width >= 20 else 1 if width >= 0.2 else 2 if width >= 0.02 else 3
+        places = 0 if width >= 20 else 1 if width >= 0.2 else 2 if width >= 0.02 else _MOST_PLACES
+        # An end of so wide an interval is not 0 in these decimals, and the value beside it should not be either.
+        return shown_places(value, places)
     if kind in ("fraction", "relative") or value is None:
         return 2
     size = abs(value)
     return 0 if size >= 100 else 1 if size >= 10 else 2
+
+
+def shown_places(value: Number | None, places: int) -> int:
+    """Return the decimals, `places` or more, that show a digit of the value; `places` where it would take over three.
+
+    Example:
+        >>> shown_places(0.004, 1), shown_places(0.4, 1), shown_places(0.0, 1), shown_places(0.0001, 1)
+        (3, 1, 1, 1)
+    """
+    more = range(places, _MOST_PLACES + 1)
+    return next((one for one in more if _is_shown(value, one)), places)
 
 
 def number(value: float | int | None, places: int) -> str:
@@ -113,3 +131,7 @@ def interval(low: Number | None, high: Number | None, places: int, *, sign: bool
         return ""
     write = signed if sign else number
     return f"{write(low, places)} to {write(high, places)}"
+
+
+def _is_shown(value: Number | None, places: int) -> bool:
+    return any(digit in number(value, places) for digit in "123456789")

@@ -22,6 +22,7 @@ from equivox.reports.numbers import (
     metric_unit,
     number,
     p_value,
+    shown_places,
     signed,
     size_word,
     unit_text,
@@ -284,21 +285,29 @@ def estimate(
 
 
 def metric_row(key: str, class_name: str, record: Mapping[str, Any], settings: Mapping[str, Any]) -> MetricRow:
-    """Work out a metric's row; a median without an interval of its own has the digits of the mean."""
+    """Work out a metric's row; a median without an interval of its own has the digits of the mean.
+
+    Those of a signed error differ by one digit at most, or one would read as 0.0 beside another's 0.130.
+    """
     text = metric_text(key)
     sign = text.better == "zero"
     mean = estimate(text.kind, record["mean"], record.get("low"), record.get("high"), sign=sign)
     median = record.get("median_low"), record.get("median_high")
     decile = record.get("worst_decile_low"), record.get("worst_decile_high")
-    worst = estimate(text.kind, record["worst_decile"], *decile, places=None if decile[0] is not None else mean.places)
+
+    def beside(value: Number | None, low: Number | None, high: Number | None) -> int:
+        if low is None:
+            return mean.places
+        places = decimals(text.kind, value, low, high)
+        return shown_places(value, min(max(places, mean.places), mean.places + 1)) if sign else places
+
+    worst = estimate(text.kind, record["worst_decile"], *decile, places=beside(record["worst_decile"], *decile))
     return MetricRow(
         metric=text.label,
         unit=metric_unit(key, settings),
         class_name=class_name,
         mean=mean,
-        median=estimate(
-            text.kind, record["median"], *median, sign=sign, places=None if median[0] is not None else mean.places
-        ),
+        median=estimate(text.kind, record["median"], *median, sign=sign, places=beside(record["median"], *median)),
         # The worst decile of a signed error is that of its size.
         worst_decile=replace(worst, text=f"±{worst.text}") if sign and worst.value is not None else worst,
         patients=record["patients"],

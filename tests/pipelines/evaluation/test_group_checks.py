@@ -82,6 +82,23 @@ def test_a_few_words_among_numbers_are_named_with_their_cases() -> None:
     assert "give the codes names in cohort.yaml" in refusal(values, kind="cohort")
 
 
+def test_measurements_with_some_words_among_them_are_sent_to_continuous() -> None:
+    # 19 of 24 are numbers, each of one patient: 79 %.
+    ages: list[str | None] = [*(f"{30 + 2 * place}" for place in range(19)), *["about 40"] * 5]
+    assert refusal(ages) == (
+        "people.csv: column 'x': expected either numbers or words, got 'about 40' (c19, c20, c21 and 2 more) among 19 "
+        "numbers; mend the cells or leave them empty where the value is unknown; then give the numbers as "
+        "--continuous x=<edges>"
+    )
+    assert refusal(ages, kind="cohort").endswith("in cohort.yaml as {kind: continuous, bins: [...]}")
+    # A word in one cell alone gets the same hint.
+    assert refusal(ages[:20]).endswith("then give the numbers as --continuous x=<edges>")
+    # Half are words; grades of several patients each; and four numbers are too few to tell.
+    check([*ages[:19], *["about 40"] * 19])
+    check([*("1", "2", "3", "4", "5") * 3, *["unclear"] * 5])
+    check(["1", "2", "3", "4", "none", "none"])
+
+
 def test_codes_and_named_numbers_are_groups_of_words() -> None:
     # Institutions such as 02 and CS; and codes that have names, a word among them.
     check(["02", "06", "08", "CS", "09"] * 4)

@@ -22,6 +22,10 @@ _MOST_GROUPS: Final = 20
 _MOSTLY: Final = 0.8
 """From this share of numbers on, the words in a column are taken for slips and not for groups."""
 
+_SEVERAL: Final = 5
+"""So many different numbers, most of them of one patient alone, are measurements and no groups, whatever words are
+among them."""
+
 _LETTERS: Final = 24
 """Of a cell that a message shows."""
 
@@ -63,8 +67,8 @@ def check_values(
 
     Raises:
         InputError: If a continuous attribute has a cell that is no number; if a categorical one has a few words among
-            numbers; if it has more than 20 values of which more than half of the patients have one of their own; or if
-            an id or a group begins with ``=`` or ``@``.
+            numbers, or fewer words than measurements; if it has more than 20 values of which more than half of the
+            patients have one of their own; or if an id or a group begins with ``=`` or ``@``.
     """
     refuse_formulas(table, "an id of a case", (case.case_id for case in cases))
     refuse_formulas(table, "an id of a patient", (case.patient_id for case in cases))
@@ -259,24 +263,28 @@ def _refuse_words(known: Sequence[tuple[CaseValues, str]], name: str, table: Pat
 def _refuse_mixture(known: Sequence[tuple[CaseValues, str]], name: str, table: Path | None, kind: TableKind) -> None:
     # A code such as 02 is a name.
     words = [(case, cell) for case, cell in known if not _is_number(cell) or _is_code(cell)]
-    if not words or len(known) - len(words) < _MOSTLY * len(known):
+    numbers = [(case, cell) for case, cell in known if _is_number(cell) and not _is_code(cell)]
+    measured = 2 * len(numbers) > len(known) and _are_measurements(numbers)
+    if not words or (len(numbers) < _MOSTLY * len(known) and not measured):
         return
     remedy = {
-        "groups": "mend the cells, leave them empty where the value is unknown, or give the other groups words too",
-        "cohort": "mend the cells, leave them empty where the value is unknown, or give the codes names in cohort.yaml",
+        ("groups", False): ", or give the other groups words too",
+        ("cohort", False): ", or give the codes names in cohort.yaml",
+        ("groups", True): f"; then give the numbers as --continuous {name}=<edges>",
+        ("cohort", True): "; then declare the numbers in cohort.yaml as {kind: continuous, bins: [...]}",
     }
     msg = (
         f"{table}: column '{name}': expected either numbers or words, got {_where(words)} among "
-        f"{len(known) - len(words)} numbers; {remedy[kind]}"
+        f"{len(numbers)} numbers; mend the cells or leave them empty where the value is "
+        f"unknown{remedy[kind, measured]}"
     )
     raise InputError(msg)
 
 
 def _refuse_free_text(known: Sequence[tuple[CaseValues, str]], name: str, table: Path | None, kind: TableKind) -> None:
     patients = {case.patient_id for case, _ in known}
-    holders = Counter(cell for _, cell in dict.fromkeys((case.patient_id, cell) for case, cell in known))
-    alone = {case.patient_id for case, cell in known if holders[cell] == 1}
-    if len(holders) <= _MOST_GROUPS or 2 * len(alone) <= len(patients):
+    holders = _holders(known)
+    if len(holders) <= _MOST_GROUPS or not _mostly_of_one(known):
         return
     numbers = all(map(_is_number, holders))
     got = f"{len(holders)} different {'numbers' if numbers else 'texts'} of {len(patients)} patients"
@@ -291,6 +299,22 @@ def _refuse_free_text(known: Sequence[tuple[CaseValues, str]], name: str, table:
         f"{', '.join(_quoted(list(holders)[:3]))}; {remedy[kind, numbers]}"
     )
     raise InputError(msg)
+
+
+def _are_measurements(numbers: Sequence[tuple[CaseValues, str]]) -> bool:
+    return len({float(cell) for _, cell in numbers}) >= _SEVERAL and _mostly_of_one(numbers)
+
+
+def _mostly_of_one(known: Sequence[tuple[CaseValues, str]]) -> bool:
+    """Return whether more than half of the patients have a value that no other patient has."""
+    holders = _holders(known)
+    alone = {case.patient_id for case, cell in known if holders[cell] == 1}
+    return 2 * len(alone) > len({case.patient_id for case, _ in known})
+
+
+def _holders(known: Sequence[tuple[CaseValues, str]]) -> Counter[str]:
+    """Return value -> how many patients have it."""
+    return Counter(cell for _, cell in dict.fromkeys((case.patient_id, cell) for case, cell in known))
 
 
 def _spelled_alike(cells: Sequence[str], name: str) -> list[str]:

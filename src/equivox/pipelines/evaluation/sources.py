@@ -190,6 +190,9 @@ def cohort_source(folder: Path, predictions: Path) -> EvaluationSource:
     if not cases:
         msg = f"{folder}: expected a case with a reference mask and a prediction, got none; check {predictions}"
         raise InputError(msg)
+    if not masks and len(missing) == len(cases):
+        msg = f"{predictions}: expected predicted masks, got none; check the folder"
+        raise InputError(msg)
     if len(missing) == len(cases):
         wanted = f"a mask of at least one case of {folder}, such as '{cases[0].case_id}'"
         msg = f"{predictions}: expected {wanted}, got none among {len(masks)} masks; check both folders"
@@ -234,8 +237,11 @@ def folder_source(references: Path, predictions: Path, options: MaskOptions) -> 
     if not reference_files:
         msg = f"{references}: expected reference masks, got none; check the folder"
         raise InputError(msg)
+    if not prediction_files:
+        msg = f"{predictions}: expected predicted masks, got none; check the folder"
+        raise InputError(msg)
     if not set(reference_files) & set(prediction_files):
-        example = f"{next(iter(reference_files))} there and {next(iter(prediction_files), 'nothing')} here"
+        example = f"{next(iter(reference_files))} there and {next(iter(prediction_files))} here"
         msg = f"{predictions}: expected masks named like those in {references}, got {example}; rename them"
         raise InputError(msg)
     groups, patient, classes = options.groups, options.patient, options.classes
@@ -395,8 +401,8 @@ def read_groups(options: MaskOptions, configs: Mapping[str, AttributeConfig], ca
         case_ids: The cases that there are.
 
     Raises:
-        InputError: If the table lacks a column, names a case twice, fits no case, or a column does not hold what it is
-            declared to hold.
+        InputError: If the table lacks a column, has a row without an id, names a case twice, fits no case, or a column
+            does not hold what it is declared to hold.
     """
     path, key, patient = options.groups, options.key, options.patient
     if path is None:
@@ -419,6 +425,10 @@ def read_groups(options: MaskOptions, configs: Mapping[str, AttributeConfig], ca
     is_word = {name: table[name].isin(unknown_words(table[name])) for name in configs}
     blanked = table.assign(**{name: table[name].mask(words, "") for name, words in is_word.items()})
     plain = plain_codes(blanked, wanted)
+    for line, case_id in plain[key].items():
+        if not case_id:
+            msg = f"{path}: expected an id in column '{key}' of each row, got an empty cell in line {line}; fill it in"
+            raise InputError(msg)
     is_there = plain[key].isin(case_ids)
     rows: dict[str, dict[str, str]] = {}
     for row in plain.to_dict("records"):

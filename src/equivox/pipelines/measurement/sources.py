@@ -106,6 +106,9 @@ def cohort_to_measure(folder: Path, masks: Path | None, channel: str | None) -> 
                 numbers_of(config.attributes, case.attributes),
             )
         )
+    if masks is not None and not found:
+        msg = f"{masks}: expected masks, got none; check the folder"
+        raise InputError(msg)
     if not cases:
         msg = f"{masks or folder}: expected a mask of at least one case of {folder}, got none; check the folders"
         raise InputError(msg)
