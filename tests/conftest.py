@@ -107,6 +107,12 @@ def training_cohort(tmp_path: Path) -> Path:
     return make_training_cohort(tmp_path / "cohort")
 
 
+@pytest.fixture(scope="session")
+def make_training_cohort_at() -> Callable[[Path], Path]:
+    """Make one at a path, for the tests of a module to share."""
+    return make_training_cohort
+
+
 def make_training_cohort(folder: Path) -> Path:
     import nibabel as nib
     import numpy as np

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from equivox.errors import InputError
-from equivox.parallel import map_cases
+from equivox.parallel import lasting_pool, map_cases
 
 
 def work(number: int) -> int:
@@ -61,7 +61,7 @@ def test_no_items_give_no_outcomes() -> None:
 MANY = """
 import os, signal, sys, time
 from pathlib import Path
-from equivox.parallel import map_cases
+from equivox.parallel import lasting_pool, map_cases
 
 def touch(number: int) -> None:
     time.sleep(0.05)
@@ -100,3 +100,13 @@ def test_a_stopped_run_leaves_the_cases_to_come_and_its_workers_end(tmp_path: Pa
     workers = {int(path.name.partition("-")[2]) for path in out.iterdir()}
     assert wait_for(lambda: not any(is_alive(worker) for worker in workers))
     assert len(list(out.iterdir())) < 100
+
+
+def interrupted(_: int) -> tuple[bool, bool]:
+    """Tell whether Ctrl-C is ignored here, and whether this process is in a group of its own."""
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN, not hasattr(os, "setsid") or os.getpgid(0) == os.getpid()
+
+
+def test_a_lasting_pool_leaves_signals_to_the_process_that_it_works_for() -> None:
+    with lasting_pool(1) as pool:
+        assert list(pool.map(interrupted, [1, 2])) == [(True, True)] * 2

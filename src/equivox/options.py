@@ -92,28 +92,37 @@ def override_options(options: Kind, assignments: Sequence[str]) -> Kind:
 
     Args:
         options: What to change a copy of.
-        assignments: Each ``a.b=value``; the value is YAML, so ``1e-3``, ``[1, 2]`` and ``null`` work.
+        assignments: Each ``a.b=value``; the value is YAML, so ``1e-3``, ``[1, 2]`` and ``null`` work. In a list of
+            things with names, such as the terms of a loss, ``a.name.b`` or ``a.0.b`` is an option of one of them.
 
     Raises:
         InputError: If an assignment has no ``=``, names no option, or its value does not fit.
     """
     values: dict[str, Any] = options.model_dump(mode="json")
+    places: dict[str, str] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             msg = f"--set {assignment}: expected key=value, got no '='; write for example --set optimizer.lr=1e-3"
             raise InputError(msg)
-        section = values
+        section: Any = values
         *parents, last = key.strip().split(".")
+        path = []
         for parent in parents:
-            section = _child(section, parent, key)
+            place = _place(section, parent, key)
+            section = section[place]
+            path.append(str(place))
+        places[assignment] = ".".join([*path, last])
+        if not isinstance(section, dict):
+            msg = f"--set {key}: expected one of {_names(section)} after the last dot but one, got '{last}'; name it"
+            raise InputError(msg)
         if last not in section:
-            raise InputError(f"--set {key}: unknown option{_suggestion(last, section)}")
+            raise InputError(f"--set {key}: unknown option{suggestion(last, section)}")
         section[last] = _yaml_value(text, key)
 
     def at_fault(key: str) -> str:
         """Name the assignments to the key, to a part of it or to the whole that it belongs to."""
-        same = [each for each in assignments if _related(each.partition("=")[0].strip(), key)]
+        same = [each for each in assignments if _related(places[each], key)]
         return "--set " + ", ".join(same or assignments)
 
     return parse_options(type(options), values, at_fault)
@@ -138,14 +147,31 @@ def _yaml_value(text: str, key: str) -> Any:
     return value
 
 
-def _child(section: dict[str, Any], name: str, key: str) -> dict[str, Any]:
-    if name in section and not isinstance(section[name], dict):
+def _place(section: Any, name: str, key: str) -> str | int:
+    """Return where a section within a section is; in a list, that of the entry of this name or at this place."""
+    if isinstance(section, list):
+        places = [place for place, entry in enumerate(section) if name in (str(place), entry["name"])]
+        if len(places) != 1:
+            what = "none" if not places else f"{len(places)} of that name"
+            msg = f"--set {key}: expected one of {_names(section)}, or a place from 0, got '{name}' ({what}); name one"
+            raise InputError(msg)
+        return places[0]
+    if name in section and not _is_section(section[name]):
         msg = f"--set {key}: expected a section before the last dot, got the option '{name}'; end with its name"
         raise InputError(msg)
     if name not in section:
-        raise InputError(f"--set {key}: unknown section '{name}'{_suggestion(name, section)}")
-    child: dict[str, Any] = section[name]
-    return child
+        raise InputError(f"--set {key}: unknown section '{name}'{suggestion(name, section)}")
+    return name
+
+
+def _is_section(value: Any) -> bool:
+    """Tell a mapping, or a list of mappings with names, from a value."""
+    named = isinstance(value, list) and value and all(isinstance(entry, dict) and "name" in entry for entry in value)
+    return isinstance(value, dict) or bool(named)
+
+
+def _names(section: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(str(entry["name"]) for entry in section)
 
 
 def _dotted(item: Any) -> str:
@@ -157,7 +183,7 @@ def _explain(kind: type[BaseModel], item: Any, *, named: bool = False) -> str:
     *parents, last = item["loc"] or ("value",)
     dotted = _dotted(item)
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{dotted}'{_suggestion(str(last), _fields(kind, parents)) or '; leave it out'}"
+        return f"unknown key '{dotted}'{suggestion(str(last), _fields(kind, parents)) or '; leave it out'}"
     if item["type"] == "missing":
         return f"key '{dotted}' is missing; add it"
     cause = item.get("ctx", {}).get("error")
@@ -185,7 +211,13 @@ def _fields(kind: type[BaseModel], parents: Sequence[Any]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _suggestion(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+def suggestion(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    """Return the end of a message about an unknown name: the nearest known one, or all of them.
+
+    Example:
+        >>> suggestion("wieght", ["weight", "name"]), suggestion("x", ["weight", "name"])
+        ("; did you mean 'weight'?", '; known here: weight, name')
+    """
     near = difflib.get_close_matches(name, list(known), n=1)
     if near:
         return f"; did you mean '{near[0]}'?"

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -77,6 +78,22 @@ def map_cases(
         if outcome.details:
             logger.debug("%s", outcome.details)
     return [outcomes[index] for index in range(len(items))]
+
+
+def lasting_pool(workers: int) -> ProcessPoolExecutor:
+    """Return processes that wait for work as long as this one lives, for small work that comes again and again.
+
+    Ctrl-C and a scheduler's signals are left to this process: it may need them to finish what it is at.
+    """
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_lasting_worker, initargs=(workers,))
+
+
+def _start_lasting_worker(workers: int) -> None:
+    if hasattr(os, "setsid"):
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start_worker(workers)
 
 
 def _executor(workers: int, *, threads: bool) -> Executor:

@@ -198,3 +198,27 @@ def test_left_and_right_are_never_swapped_where_classes_depend_on_it(pairs, axis
         networks={},
     )
     assert plan.mirror_axes(network(patch, axis)) == allowed
+
+
+@pytest.mark.parametrize("patch", [(10, 12, 6), (10, 12)])
+def test_tubes_are_cut_and_turned_as_the_labels_are(tmp_path, patch) -> None:
+    # Blobs of two classes; tubes lie within their class, and the labels are those that one gets without tubes.
+    generator = np.random.default_rng(3)
+    label = (generator.random((16, 30, 9)) > 0.4).astype(np.int16) * 2
+    label[:8] //= 2
+    scan = stored(tmp_path, generator.normal(size=(1, 16, 30, 9)), label)
+    tubes = Store(tmp_path).tubes("k")
+    options = {"seed": 0, "augment": True, "mirror_axes": range(len(patch))}
+    with_tubes = PatchSource([scan], network(patch), tubes=[tubes], **options)
+    without = PatchSource([scan], network(patch), **options)
+    for step in range(12):
+        found, plain = with_tubes.patch(step, 0), without.patch(step, 0)
+        torch.testing.assert_close(found.image, plain.image)
+        assert torch.equal(found.label, plain.label)
+        assert plain.skeleton is None
+        assert found.skeleton.shape == found.label.shape
+        assert found.skeleton.dtype == torch.int64
+        assert torch.equal(found.skeleton, torch.where(found.skeleton > 0, found.label, 0))
+        assert found.skeleton.any()
+    whole = PatchSource([scan], network(patch), tubes=[scan.label], **options)
+    assert torch.equal(whole.patch(1, 2).skeleton, whole.patch(1, 2).label)

@@ -8,6 +8,8 @@ import pickle
 import numpy as np
 import pytest
 
+from equivox.datasets import store as module
+from equivox.datasets.centreline_tube import centreline_tubes
 from equivox.datasets.plan import IntensityPlan, PreprocessingPlan
 from equivox.datasets.prepare import PreparedCase, PreparedGeometry
 from equivox.datasets.store import Store
@@ -201,3 +203,32 @@ def test_nothing_in_an_entry_is_a_pickle(store) -> None:
     assert set(sidecar["files"]) == {"image.b2nd", "label.b2nd", "voxels.npz"}
     with np.load(store.folder / "k" / "voxels.npz", allow_pickle=False) as archive:
         assert archive["2"].dtype == np.int16
+
+
+def test_tubes_are_made_once_and_belong_to_the_case_and_the_slices(store, monkeypatch) -> None:
+    store.write("k", case())
+    label = np.asarray(store.read("k").label)
+    tubes = store.tubes("k")
+    np.testing.assert_array_equal(tubes[...], centreline_tubes(label))
+    assert tubes.dtype == label.dtype
+    np.testing.assert_array_equal(store.tubes("k", 1)[...], centreline_tubes(label, 1))
+    keys = {store.tubes_key("k"), store.tubes_key("k", 1), store.tubes_key("k", 2), store.tubes_key("other")}
+    assert len(keys) == 4
+    assert [store.has(key) for key in (store.tubes_key("k"), store.tubes_key("k", 2))] == [True, False]
+    monkeypatch.setattr(module, "centreline_tubes", lambda *_: pytest.fail("made again"))
+    np.testing.assert_array_equal(store.tubes("k")[...], tubes[...])
+
+
+def test_damaged_tubes_are_made_again(store) -> None:
+    store.write("k", case())
+    wanted = store.tubes("k")[...]
+    flip_a_byte(store.folder / store.tubes_key("k") / "tubes.b2nd")
+    np.testing.assert_array_equal(store.tubes("k")[...], wanted)
+
+
+def test_a_case_without_a_label_has_no_tubes(store) -> None:
+    store.write("k", case(label=False))
+    with pytest.raises(InputError, match="expected a case with a label, got one without"):
+        store.tubes("k")
+    with pytest.raises(InputError, match="no such prepared case"):
+        store.tubes("other")

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from equivox import compiled_matching
 from equivox.datasets.cohort import load_cohort
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
 from equivox.pipelines.run_folder import RunFolder, read_tensors
 from equivox.pipelines.train import dry_run
 from equivox.pipelines.train import train as train_with_workers
+from equivox.pipelines.training import tubes
 from equivox.pipelines.training.learner import Learner
 from equivox.pipelines.training.lock import locked
 from equivox.pipelines.training.logs import read_log
@@ -310,6 +312,42 @@ def test_a_3d_network_of_another_kind_trains_too(training_cohort, tmp_path) -> N
     )
     assert run.config.optimizer.lr == 1e-2
     assert run.network(0)(torch.zeros(1, 1, 16, 16, 4))[0].shape == (1, 2, 16, 16, 4)
+
+
+def test_tubes_round_centrelines_are_made_once_and_reach_the_loss(training_cohort, tmp_path, monkeypatch) -> None:
+    overrides = (*QUICK, "steps=2", "loss=[dice_ce, {name: skeleton_recall, weight: 0.5}]")
+    run = train(training_cohort, tmp_path / "run", dims="3d", overrides=overrides)
+    lines = [line["loss_terms"] for line in read_log(run.path / "fold_0" / "metrics.jsonl") if "loss_terms" in line]
+    assert lines
+    assert all(0 < line["skeleton_recall"] < 1 for line in lines)
+    # Two training and three validation cases, each with an entry of its own for its tubes.
+    entries = [path for path in (training_cohort / "store").iterdir() if (path / "tubes.b2nd").is_file()]
+    assert len(entries) == 5
+    monkeypatch.setattr(tubes, "map_cases", lambda *_, **__: pytest.fail("made again"))
+    train(training_cohort, tmp_path / "again", dims="3d", overrides=(*overrides, "steps=1"))
+
+
+def test_projections_are_made_once_and_reach_the_loss(training_cohort, tmp_path, monkeypatch) -> None:
+    term = "loss=[dice_ce, {name: mip, weight: 0.5, target: full}]"
+    overrides = (*QUICK, term, "augmentation.affine_probability=0")
+    run = train(training_cohort, tmp_path / "run", dims="3d", overrides=overrides)
+    lines = [line["loss_terms"] for line in read_log(run.path / "fold_0" / "metrics.jsonl") if "loss_terms" in line]
+    assert lines
+    assert all(0 < line["mip"] < 1 for line in lines)
+    assert len([path for path in (training_cohort / "store").iterdir() if (path / "projection_2.b2nd").is_file()]) == 5
+    monkeypatch.setattr(tubes, "map_cases", lambda *_, **__: pytest.fail("made again"))
+    train(training_cohort, tmp_path / "again", dims="3d", overrides=(*overrides, "steps=1"))
+
+
+def test_a_loss_whose_extra_is_missing_is_told_before_anything_is_made(training_cohort, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(compiled_matching.importlib.util, "find_spec", lambda _: None)
+    compiled_matching.compiled_matching.cache_clear()
+    with pytest.raises(InputError, match=r"^Betti matching: .*; pip install 'equivox\[topology\]'$"):
+        train(training_cohort, tmp_path / "run", overrides=(*QUICK, "loss=[dice_ce, betti_matching]"))
+    assert not (tmp_path / "run").exists()
+    assert not (training_cohort / "store").exists()
+    monkeypatch.undo()
+    compiled_matching.compiled_matching.cache_clear()
 
 
 def test_without_a_split_the_command_that_makes_one_is_named(training_cohort, tmp_path) -> None:

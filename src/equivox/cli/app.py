@@ -21,6 +21,7 @@ from equivox.cli import (
     doctor,
     evaluate,
     evaluate_landmarks,
+    losses,
     measure,
     plan,
     predict,
@@ -88,6 +89,7 @@ app = typer.Typer(
     epilog="For research, not for clinical use.",
 )
 app.add_typer(cohort.app, name="cohort", help="Import, check, describe and split a cohort of scans.")
+app.add_typer(losses.app, name="losses", help="List the losses that a config can combine, and show one.")
 for command in (plan.plan, preprocess.preprocess, train.train, predict.predict, evaluate.evaluate):
     app.command()(command)
 app.command()(evaluate_landmarks.evaluate_landmarks)

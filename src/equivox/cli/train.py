@@ -16,6 +16,10 @@ def train(
         Literal["2d", "3d"] | None,
         typer.Option(help="2d or 3d.  [default: 3d with a graphics card and deep scans, else 2d]"),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A YAML file of options, such as the config.yaml of another run.", show_default=False),
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Any option of the config, such as optimizer.lr=1e-3; repeatable.")
     ] = None,
@@ -37,7 +41,9 @@ def train(
     if dry_run:
         from equivox.pipelines.train import dry_run as look
 
-        found = look(cohort, model=model, dims=dims, overrides=overrides, max_minutes=max_minutes, fold=fold)
+        found = look(
+            cohort, model=model, dims=dims, overrides=overrides, max_minutes=max_minutes, fold=fold, config=config
+        )
         typer.echo(json.dumps(found, indent=2) if json_output else _described(found))
         return
     from equivox.pipelines.train import train as run_training
@@ -54,6 +60,7 @@ def train(
             resume=resume,
             fold=fold,
             workers=workers,
+            config=config,
         )
     except TrainingStopped as stopped:
         typer.echo(f"equivox: {out}: {stopped}", err=True)

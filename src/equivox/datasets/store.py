@@ -16,8 +16,10 @@ import numpy as np
 from jaxtyping import Integer
 
 from equivox.atomic import atomic_folder, write_text
+from equivox.datasets.centreline_tube import TUBE_VERSION, centreline_tubes
 from equivox.datasets.plan import PreprocessingPlan
 from equivox.datasets.prepare import PREPARATION_VERSION, PreparedCase, PreparedGeometry
+from equivox.datasets.projections import PROJECTION_VERSION, class_projections
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
 
@@ -30,6 +32,7 @@ VOXELS_PER_CLASS = 10_000
 _BLOCK = (32, 32, 8)
 _CHUNK = (128, 128, 32)
 _HASHES, _SIDECAR, _VOXELS, _IMAGE, _LABEL = "hashes.json", "case.json", "voxels.npz", "image.b2nd", "label.b2nd"
+_TUBES, _PROJECTION = "tubes.b2nd", "projection_{}.b2nd"
 
 
 FileHash = list[Any]
@@ -205,9 +208,7 @@ class Store:
                 largest = int(label.max()) if label.size else 0
                 _write_array(folder / _LABEL, label.astype(np.uint8 if largest < 256 else np.int16))
             _write_voxels(folder / _VOXELS, _sample_voxels(label))
-            files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
-            sidecar = {"version": FORMAT_VERSION, "geometry": prepared.geometry.to_json(), "files": files}
-            (folder / _SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+            _write_sidecar(folder, {"geometry": prepared.geometry.to_json()})
 
     def read(self, key: str) -> StoredCase:
         """Open a case; its voxels are read when they are sliced.
@@ -229,6 +230,65 @@ class Store:
             raise InputError(msg) from None
         return StoredCase(key, image, label, geometry, folder / _VOXELS)
 
+    def tubes_key(self, key: str, slice_axis: int | None = None) -> str:
+        """Return the name of the entry that holds a case's tubes; see `tubes`."""
+        content = json.dumps([FORMAT_VERSION, TUBE_VERSION, key, slice_axis])
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+    def tubes(self, key: str, slice_axis: int | None = None) -> StoredArray:
+        """Open the tubes round a case's centrelines, an entry of their own; they are made where they are not there.
+
+        Args:
+            key: Of a case with a label.
+            slice_axis: See `equivox.datasets.centreline_tube.centreline_tubes`.
+
+        Raises:
+            InputError: If there is no such case, it has no label, or it cannot be opened.
+        """
+        own = self.tubes_key(key, slice_axis)
+        folder = self.folder / own
+        if not self.has(own):
+            made = centreline_tubes(self._label(key), slice_axis)
+            with atomic_folder(folder) as fresh:
+                _write_array(fresh / _TUBES, made)
+                _write_sidecar(fresh, {"tubes_of": key})
+        return _open_array(folder / _TUBES)
+
+    def projections_key(self, key: str) -> str:
+        """Return the name of the entry that holds a case's projections; see `projections`."""
+        content = json.dumps([FORMAT_VERSION, "projections", PROJECTION_VERSION, key])
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+    def projections(self, key: str) -> tuple[StoredArray, ...]:
+        """Open a case's projections, an entry of their own; they are made where they are not there.
+
+        Args:
+            key: Of a case with a label.
+
+        Returns:
+            For each axis of the prepared volume which classes lie anywhere along it, as
+            `equivox.datasets.projections.class_projections` gives them.
+
+        Raises:
+            InputError: If there is no such case, it has no label, or it cannot be opened.
+        """
+        own = self.projections_key(key)
+        folder = self.folder / own
+        if not self.has(own):
+            made = class_projections(self._label(key))
+            with atomic_folder(folder) as fresh:
+                for axis, one in enumerate(made):
+                    _write_array(fresh / _PROJECTION.format(axis), one)
+                _write_sidecar(fresh, {"projections_of": key})
+        return tuple(_open_array(folder / _PROJECTION.format(axis)) for axis in range(3))
+
+    def _label(self, key: str) -> np.ndarray:
+        label = self.read(key).label
+        if label is None:
+            msg = f"{self.folder / key}: expected a case with a label, got one without; add the label"
+            raise InputError(msg)
+        return np.asarray(label)
+
 
 def _open_array(path: Path) -> StoredArray:
     try:
@@ -237,6 +297,13 @@ def _open_array(path: Path) -> StoredArray:
         msg = f"{path}: the stored case cannot be opened ({error}); run 'equivox preprocess' again"
         raise InputError(msg) from None
     return StoredArray(path, tuple(opened.shape), np.dtype(opened.dtype))
+
+
+def _write_sidecar(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the facts of an entry beside what its files were when they were written."""
+    files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
+    sidecar = {"version": FORMAT_VERSION, **facts, "files": files}
+    (folder / _SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

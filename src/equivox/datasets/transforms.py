@@ -29,6 +29,8 @@ from equivox.datasets.steps import (
 from equivox.errors import InputError
 from equivox.options import Options
 
+_MOVING = tuple(f"monai.transforms.{part}" for part in ("spatial", "croppad", "smooth_field"))
+"""Where MONAI keeps what moves structures within an image."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 _RANGES = {
     "scale": 0.0,
@@ -126,6 +128,30 @@ def named_transform(options: TransformOptions, where: str = "extra_transforms") 
     return made
 
 
+def moving_changes(options: AugmentationOptions) -> tuple[str, ...]:
+    """Return what an augmentation may do besides mirroring that moves structures or changes labels.
+
+    Returns:
+        ``affine_probability`` and the names of extra transforms: those that MONAI counts among the spatial ones, those
+        that crop or pad, and those that are given the label.
+
+    Raises:
+        InputError: As of `named_transform`.
+
+    Example:
+        >>> zoom = {"name": "RandZoomd", "arguments": {"keys": ["image", "label"]}}
+        >>> options = AugmentationOptions.model_validate({"affine_probability": 0, "extra_transforms": [zoom]})
+        >>> moving_changes(options)
+        ('RandZoomd',)
+    """
+    found = ["affine_probability"] if options.affine_probability > 0 else []
+    for extra in options.extra_transforms:
+        made = named_transform(extra, "augmentation.extra_transforms")
+        if type(made).__module__.startswith(_MOVING) or LABEL in made.keys:
+            found.append(extra.name)
+    return tuple(found)
+
+
 def check_transforms(plan: PreprocessingPlan) -> None:
     """Refuse a plan whose extra transforms MONAI does not have, before anything heavy is done.
 
@@ -165,6 +191,7 @@ def augmentation_steps(
     *,
     affine: bool,
     thin_axis: int | None = None,
+    mirrored: Sequence[str] = (),
 ) -> Compose:
     """Return the pipeline that changes one training patch ``{"image", "label"}``, both channel first.
 
@@ -174,6 +201,7 @@ def augmentation_steps(
         mirror_axes: The network's axes that may be mirrored.
         affine: Whether this patch is rotated and scaled; it must then be read larger than `patch_size`.
         thin_axis: The axis of a 3D patch that is never turned out of its place, None where all are alike.
+        mirrored: Further entries, channel first, that are mirrored as the patch is and not changed otherwise.
     """
     both = [IMAGE, LABEL]
     steps: list[Any] = []
@@ -221,7 +249,10 @@ def augmentation_steps(
             )
             for probability, invert in ((options.gamma_probability, False), (options.gamma_probability / 3, True))
         ),
-        *(transforms.RandFlipd(both, prob=options.mirror_probability, spatial_axis=axis) for axis in mirror_axes),
+        *(
+            transforms.RandFlipd([*both, *mirrored], prob=options.mirror_probability, spatial_axis=axis)
+            for axis in mirror_axes
+        ),
         *(named_transform(extra, "augmentation.extra_transforms") for extra in options.extra_transforms),
     ]
     return Compose(steps)

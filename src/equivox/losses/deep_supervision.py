@@ -25,10 +25,13 @@ class DeepSupervisionLoss:
 
     Args:
         loss: The loss of one head.
+        first_alone: Leave the coarser heads out, for a loss that says little of them (the topology of a label that was
+            brought to a quarter of its size is another one) or costs much.
     """
 
-    def __init__(self, loss: SampleLoss) -> None:
+    def __init__(self, loss: SampleLoss, *, first_alone: bool = False) -> None:
         self.loss = loss
+        self.first_alone = first_alone
 
     def per_sample(
         self, outputs: Sequence[Tensor], label: Int[Tensor, " batch *spatial"], context: CaseContext
@@ -40,6 +43,7 @@ class DeepSupervisionLoss:
             label: Class of each voxel, at full resolution.
             context: Handed to the loss.
         """
+        outputs = outputs[:1] if self.first_alone else outputs
         weights = head_weights(len(outputs))
         parts = [
             weight * self.loss.per_sample(logits, _label_for(logits, label), context)

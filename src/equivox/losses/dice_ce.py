@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equivox.losses.context import CaseContext
+from equivox.losses.shared_dice import shared_dice_loss
 from equivox.options import Options
 
 
@@ -71,7 +72,7 @@ class DiceCELoss(nn.Module):
         overlap, size = self._overlap_and_size(precise, label)
         smooth = self.options.smooth
         if self.options.dice_over == "batch":
-            dice = _of_the_batch(overlap, size, smooth, context)
+            dice = shared_dice_loss(overlap, size, smooth, context)
         else:
             dice = 1 - (overlap + smooth) / (size + smooth)
         return self.options.dice_weight * dice.mean(1) + self.options.ce_weight * entropy
@@ -83,20 +84,3 @@ class DiceCELoss(nn.Module):
         classes = torch.arange(first, logits.shape[1], device=label.device)
         truth = label.flatten(1)[:, None] == classes[:, None]
         return 2 * (probability * truth).sum(2), probability.sum(2) + truth.sum(2)
-
-
-def _of_the_batch(overlap: Tensor, size: Tensor, smooth: float, context: CaseContext) -> Tensor:
-    """Share one Dice of the whole batch among its samples.
-
-    With Dice ``d = (sum of overlaps + smooth) / (sum of sizes + smooth)`` sample i gets
-    ``1 - d + batch * (d * size_i - overlap_i + (d - 1) * smooth / batch) / (sum of sizes + smooth)``, where d and the
-    sums have no gradient. The mean of the shares is 1 - d, and so is its gradient (the quotient rule); yet each share
-    has a gradient in its own sample alone, so that weights of samples and of groups may multiply it.
-    """
-    with torch.no_grad():
-        sums = torch.stack([overlap.sum(0), size.sum(0), torch.full_like(size[0], len(size))])
-        overlaps, sizes, count = context.sum_over_processes(sums)
-        dice = (overlaps + smooth) / (sizes + smooth)
-    excess = dice * size - overlap + (dice - 1) * smooth / count
-    shares: Tensor = 1 - dice + count * excess / (sizes + smooth)
-    return shares

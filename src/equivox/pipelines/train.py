@@ -17,16 +17,19 @@ from equivox.datasets.split import load_split
 from equivox.datasets.store import Store
 from equivox.errors import InputError
 from equivox.hashing import file_sha256
-from equivox.options import save_options
+from equivox.options import load_options, save_options
 from equivox.pipelines.run_folder import COHORT, CONFIG, MANIFEST, PLAN, SPLIT, WEIGHTS, RunFolder
 from equivox.pipelines.training import manifest as facts
 from equivox.pipelines.training.batches import batches
+from equivox.pipelines.training.features import features_hash
 from equivox.pipelines.training.learner import Learner
 from equivox.pipelines.training.lock import locked
 from equivox.pipelines.training.loop import FoldLoop, FoldTask
+from equivox.pipelines.training.rarity import encoder_hash
 from equivox.pipelines.training.resolve import ask, resolve_device, resolve_sizes, resolve_steps
 from equivox.pipelines.training.setup import Request, Training, folds_of, prepare
 from equivox.pipelines.training.stop import StopSignals
+from equivox.pipelines.training.teacher import teacher_hashes
 from equivox.pipelines.training.timing import faster_precision, fit_into, measure, probe_precision
 from equivox.pipelines.training.validation import ValidationCase, validate_case
 from equivox.pipelines.training.world import leave_world
@@ -46,12 +49,14 @@ def train(
     resume: bool = False,
     fold: str = "0",
     workers: int | None = None,
+    config: Path | None = None,
 ) -> RunFolder:
     """Train a network on a cohort's folds.
 
     Cases of the fold are for validation, those of the other folds are trained on, and test cases are never looked at.
     What is missing is made first: the plan, and the prepared cases of the store. Under `torchrun` the processes share
-    each batch and give the same result as one process, up to rounding.
+    each batch and give the same result as one process, up to rounding; but for `sharpness` sam and asam and for
+    `robustness`, where each process looks around by its own patches.
 
     Args:
         cohort_folder: With `cohort.csv`, `cohort.yaml` and `split.csv`.
@@ -65,6 +70,8 @@ def train(
         fold: A fold's number, or ``all``.
         workers: Processes that make patches (0 makes them in this one) and prepare missing cases; None goes by the
             machine. The result is the same.
+        config: A YAML file of a `TrainingConfig`, such as the `config.yaml` of another run; `model`, `dims`,
+            `overrides` and `max_minutes` change what it says.
 
     Returns:
         The run folder.
@@ -75,7 +82,7 @@ def train(
     """
     begun = time.monotonic()
     request = Request(
-        Path(cohort_folder), Path(out), model, dims, tuple(overrides), max_minutes, resume, str(fold), workers
+        Path(cohort_folder), Path(out), model, dims, tuple(overrides), max_minutes, resume, str(fold), workers, config
     )
     try:
         training = prepare(request)
@@ -101,6 +108,7 @@ def dry_run(
     overrides: Sequence[str] = (),
     max_minutes: float | None = None,
     fold: str = "0",
+    config: Path | None = None,
 ) -> dict[str, Any]:
     """Return what `train` would do, without preparing, timing or writing anything.
 
@@ -109,19 +117,20 @@ def dry_run(
     """
     cohort = load_cohort(Path(cohort_folder))
     split = load_split(cohort.folder)
-    asked = ask(TrainingConfig(), model=model, dims=dims, max_minutes=max_minutes, overrides=tuple(overrides))
-    config = resolve_device(asked)
+    first = TrainingConfig() if config is None else load_options(TrainingConfig, config)
+    asked = ask(first, model=model, dims=dims, max_minutes=max_minutes, overrides=tuple(overrides))
+    resolved = resolve_device(asked)
     planned = (cohort.folder / PLAN).is_file()
     if planned:
-        config = resolve_sizes(config, load_plan(cohort.folder))
+        resolved = resolve_sizes(resolved, load_plan(cohort.folder))
     if max_minutes is None:
-        config = resolve_steps(config, sum(1 for value in split.values() if value != "test"))
+        resolved = resolve_steps(resolved, sum(1 for value in split.values() if value != "test"))
     counts = {}
     for number in folds_of(split, fold):
         validation = sum(1 for value in split.values() if value == number)
         test = sum(1 for value in split.values() if value == "test")
         counts[str(number)] = {"training": len(split) - validation - test, "validation": validation, "test": test}
-    return {"config": config.model_dump(mode="json"), "plan": planned, "folds": counts}
+    return {"config": resolved.model_dump(mode="json"), "plan": planned, "folds": counts}
 
 
 def _begin(training: Training, begun: float) -> Training:
@@ -145,7 +154,7 @@ def _precision(training: Training) -> tuple[TrainingConfig, dict[str, float] | N
         return config, None
     fold = training.folds[0]
     batch = next(batches(training.recipe(fold), range(1), workers=0))
-    measured = probe_precision(training.network(fold), config, batch)
+    measured = probe_precision(training.network(fold), config, batch, training.facts(fold))
     seconds: dict[str, float] = training.world.from_leader(measured)
     chosen = faster_precision(seconds)
     logger.info(
@@ -161,7 +170,14 @@ def _steps_that_fit(training: Training, begun: float) -> TrainingConfig:
     """Fix the number of steps by timing some of them; the first process decides for all."""
     fold, config = training.folds[0], training.config
     seconds = (config.max_minutes or 0.0) * 60
-    timings = measure(training.network(fold), config, training.recipe(fold), workers=training.workers, budget=seconds)
+    timings = measure(
+        training.network(fold),
+        config,
+        training.recipe(fold),
+        training.facts(fold),
+        workers=training.workers,
+        budget=seconds,
+    )
     left = (seconds - (time.monotonic() - begun)) / len(training.folds)
     store = Store(training.store)
     shapes = [store.read(training.keys[case]).geometry.prepared_shape for case in training.cases_of(fold)[1]]
@@ -193,6 +209,12 @@ def _write_run(training: Training, probe: dict[str, float] | None) -> None:
         probe=probe,
         processes=training.world.size,
     )
+    if training.config.teacher.run is not None:
+        manifest["teacher"] = teacher_hashes(training.config.teacher)
+    if training.config.features.given:
+        manifest["features"] = features_hash(training.config.features)
+    if training.config.rarity.run is not None:
+        manifest["rarity"] = encoder_hash(training.config.rarity)
     facts.write_manifest(out, manifest)
 
 
@@ -206,8 +228,10 @@ def _train_fold(training: Training, run: RunFolder, fold: int, stop: StopSignals
     trained, validated = training.cases_of(fold)
     steps = training.config.steps
     logger.info("Fold %d: %d training and %d validation cases, %d steps.", fold, len(trained), len(validated), steps)
+    if fold in training.rarity and training.world.leads:
+        training.rarity[fold].write(run.fold_folder(fold))
     _note(training, fold, facts.fold_facts(trained, validated))
-    learner = Learner(training.network(fold), training.config, training.world)
+    learner = Learner(training.network(fold), training.config, training.world, training.facts(fold))
     result = FoldLoop(learner, _fold_task(training, run, fold), training.world, stop).run()
     ended = {
         "status": "complete",

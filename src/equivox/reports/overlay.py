@@ -184,7 +184,12 @@ def outline(mask: Bool[np.ndarray, "x y"]) -> str:
         >>> outline(np.array([[True]]))
         'M0 0h1v1h-1z'
     """
-    padded = np.pad(mask, 1)
+    columns, rows = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not columns.size:
+        return ""
+    # Only where the mask is: most of a slice is not.
+    first = int(columns[0]), int(rows[0])
+    padded = np.pad(mask[first[0] : columns[-1] + 1, first[1] : rows[-1] + 1], 1)
     ahead: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     # Each edge runs with its voxel on the right: the upper one to the right, the right one down, and so on.
@@ -196,7 +201,7 @@ def outline(mask: Bool[np.ndarray, "x y"]) -> str:
         (padded[:-2, 1:-1], (0, 1), (0, -1)),
     ):
         for x, y in np.argwhere(inside & ~outside).tolist():
-            ahead.setdefault((x + start[0], y + start[1]), []).append(step)
+            ahead.setdefault((x + start[0] + first[0], y + start[1] + first[1]), []).append(step)
     paths = []
     while ahead:
         paths.append(_loop(ahead, next(iter(ahead))))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from equivox import compiled_matching as module
 from equivox.errors import InputError
-from equivox.metrics.masks import betti_matching as module
 from equivox.metrics.masks.betti_matching import BettiMatching, betti_matching, published_betti_matching
 from equivox.metrics.masks.topology import betti_numbers
 
@@ -277,7 +277,7 @@ def test_a_missing_package_is_named_with_its_extra(
             "topolosses", tmp_path / "__init__.py", submodule_search_locations=[str(tmp_path)]
         )
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: package)
-    module._compiled_module.cache_clear()
+    module.compiled_matching.cache_clear()
     mask = np.ones((3, 3, 3), dtype=bool)
     for match in (betti_matching, published_betti_matching):
         with pytest.raises(InputError, match=r"topolosses, got none; pip install 'equivox\[topology\]'"):

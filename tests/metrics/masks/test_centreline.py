@@ -7,7 +7,8 @@ from monai.losses import SoftclDiceLoss
 from scipy import ndimage
 
 from equivox.errors import InputError
-from equivox.metrics.masks.centreline import CentrelineScores, cldice, skeleton
+from equivox.metrics.masks.centreline import CentrelineScores, cldice
+from equivox.skeleton import skeleton
 
 
 def random_masks(shape: tuple[int, ...], seed: int, share: float) -> tuple[np.ndarray, np.ndarray]:

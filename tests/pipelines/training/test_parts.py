@@ -20,12 +20,14 @@ from equivox.pipelines.training.checkpoint import Progress, load_checkpoint, sav
 from equivox.pipelines.training.ema import Ema
 from equivox.pipelines.training.learner import Learner, build_optimizer
 from equivox.pipelines.training.logs import RunLog, read_log
+from equivox.pipelines.training.objective import CaseFacts
 from equivox.pipelines.training.resolve import ask, drifted_keys, resolve_steps, updated
 from equivox.pipelines.training.schedule import learning_rate
-from equivox.pipelines.training.timing import Timings, fit_into, probe_precision
+from equivox.pipelines.training.timing import Timings, fit_into, probe_precision, typical_step
+from equivox.pipelines.training.tubes import prepare_projections, prepare_tubes
 from equivox.pipelines.training.validation import ValidationCase, mean_dice, prepared_dice
 from equivox.pipelines.training.world import World, join_world
-from equivox.pipelines.training_config import TrainingConfig
+from equivox.pipelines.training_config import LossTerm, TrainingConfig
 
 FLAT = NetworkPlan(
     dimensions=2, patch_size=(16, 16), batch_size=4, features=(4, 6), strides=((1, 1), (2, 2)), memory_mib=10
@@ -124,7 +126,7 @@ def test_shares_of_a_batch_add_up_to_the_whole_gradient() -> None:
     for rank, share in enumerate([whole, *parts]):
         torch.manual_seed(5)
         world = Half(rank=0, size=1 if rank == 0 else 2)
-        each = {"options": {"dice_over": "sample"}}  # one of all would add up sums of both processes
+        each = (LossTerm.model_validate({"dice_over": "sample"}),)  # one of all would add up sums of both processes
         one = Learner(_TwoHeads(), config(batch_size=3, gradient_clip=None, loss=each), world)
         losses.append(one.step(0, share).loss)
         gradients.append(one.network.fine.weight.grad)
@@ -252,6 +254,79 @@ def test_batches_do_not_depend_on_workers_or_on_where_one_starts(training_cohort
     assert not torch.equal(here[0].image, here[1].image)
 
 
+def test_batches_have_tubes_where_a_loss_needs_them(training_cohort) -> None:
+    recipe = replace(recipe_of(training_cohort), skeletons=True)
+    prepare_tubes(recipe.store, recipe.keys, recipe.slice_axis, workers=1)
+    found = next(batches(recipe, range(1), workers=0))
+    plain = next(batches(replace(recipe, skeletons=False), range(1), workers=0))
+    assert plain.skeleton is None
+    assert torch.equal(found.label, plain.label)
+    assert found.skeleton is not None
+    assert 0 < int(found.skeleton.count_nonzero()) < int(found.label.count_nonzero())
+    few = found.first(2).to(torch.device("cpu"))
+    assert torch.equal(few.skeleton, found.skeleton[:2])
+    assert plain.first(1).skeleton is None
+
+
+def test_batches_have_projections_where_a_loss_needs_them(training_cohort) -> None:
+    recipe = replace(recipe_of(training_cohort), augmentation=AugmentationOptions(affine_probability=0.0))
+    wanted = replace(recipe, projections=True, classes=2)
+    prepare_projections(recipe.store, recipe.keys, workers=1)
+    found, plain = (next(batches(each, range(1), workers=0)) for each in (wanted, recipe))
+    assert plain.projections == plain.first(1).projections == ()
+    # Handing projections over changes nothing else.
+    assert torch.equal(found.image, plain.image)
+    assert [tuple(one.shape) for one in found.projections] == [(3, 2, 16), (3, 2, 16)]
+    for axis, one in enumerate(found.projections):
+        ball = (found.label == 1).any(1 + axis)
+        # The slice is larger than the patch: what the patch shows is in it, and there is more.
+        assert bool(one[:, 1][ball].all())
+    few = found.first(2).to(torch.device("cpu"))
+    assert all(torch.equal(one, other[:2]) for one, other in zip(few.projections, found.projections, strict=True))
+
+
+def test_the_loss_is_given_the_projections_at_every_head() -> None:
+    term = LossTerm.model_validate({"name": "mip", "target": "full"})
+    whole = batch()
+    seen = [torch.stack([(whole.label == index).any(1 + axis) for index in range(2)], dim=1) for axis in range(2)]
+    right = learner(loss=(term,), augment=False).step(0, replace(whole, projections=tuple(seen)))
+    other = learner(loss=(term,), augment=False).step(0, replace(whole, projections=tuple(~one for one in seen)))
+    assert abs(right.loss - other.loss) > 0.01
+    assert config(loss=(term, LossTerm(name="mip")), augment=False).needs == {"projections"}
+    assert config(loss=(LossTerm(name="mip"),)).needs == set()
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ((), "'affine_probability' of the augmentation moves structures; give augmentation.affine_probability=0, or"),
+        (
+            (
+                "augmentation.affine_probability=0",
+                "augmentation.extra_transforms=[{name: RandZoomd, arguments: {keys: [image, label]}}]",
+            ),
+            "'RandZoomd' of the augmentation moves structures; leave it out of augmentation.extra_transforms, or "
+            "'target: patch' to the loss",
+        ),
+    ],
+)
+def test_what_a_projection_of_the_whole_cannot_follow_is_refused_by_name(assignments, message) -> None:
+    asked = ("loss=[dice_ce, {name: mip, target: full}]", *assignments)
+    with pytest.raises(InputError, match=re.escape(message)):
+        ask(TrainingConfig(), model=None, dims=None, max_minutes=None, overrides=asked)
+    # Without augmentation nothing moves.
+    ask(TrainingConfig(), model=None, dims=None, max_minutes=None, overrides=(*asked, "augment=false"))
+
+
+def test_the_loss_is_given_the_tubes() -> None:
+    whole = batch()
+    one = learner(loss=(LossTerm(name="skeleton_recall"),)).step(0, replace(whole, skeleton=whole.label))
+    none = learner(loss=(LossTerm(name="skeleton_recall"),)).step(0, replace(whole, skeleton=0 * whole.label))
+    assert one.loss > 0.1
+    assert none.loss == 0
+    assert config(loss=(LossTerm(), LossTerm(name="skeleton_recall"))).needs == {"skeleton"}
+
+
 def test_the_fault_of_a_worker_comes_with_its_own_traceback(training_cohort) -> None:
     # Patches of the wrong number of sides are our fault: the traceback must show where it happened.
     recipe = recipe_of(training_cohort)
@@ -308,7 +383,7 @@ def test_a_time_that_cannot_be_held_is_said(caplog) -> None:
 def test_the_probe_changes_nothing_and_times_both() -> None:
     network = _TwoHeads()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    seconds = probe_precision(network, config(precision="auto"), batch())
+    seconds = probe_precision(network, config(precision="auto"), batch(), CaseFacts())
     assert seconds.keys() == {"float32", "bfloat16"}
     assert all(value > 0 for value in seconds.values())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -335,7 +410,7 @@ def test_another_network_starts_from_its_own_options() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("loss.options.smooth=-1", r"'smooth': expected a number greater than 0, got -1; change it"),
+        ("loss.dice_ce.smooth=-1", r"'smooth': expected a number greater than 0, got -1; change it"),
         ("augmentation.gamma_probability=2", r"expected a number less than or equal to 1, got 2; change it"),
         (
             "augmentation.scale=[1.4, 0.7]",
@@ -371,7 +446,53 @@ def test_a_half_set_up_torchrun_is_told(monkeypatch) -> None:
 def test_the_config_is_plain_data() -> None:
     values = json.loads(TrainingConfig().model_dump_json())
     assert TrainingConfig.model_validate(values) == TrainingConfig()
-    assert values["loss"]["options"]["smooth"] == 1e-5
+    assert values["loss"][0]["smooth"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["dice_ce", {"name": "dice_ce"}, {"name": "dice_ce", "options": {"smooth": 1e-5}}, [{"smooth": 1e-5}], ["dice_ce"]],
+)
+def test_one_loss_may_be_written_shortly(written) -> None:
+    assert TrainingConfig.model_validate({"loss": written}) == TrainingConfig()
+
+
+def test_terms_of_a_loss_are_written_out_and_read_back() -> None:
+    two = [{"name": "dice_ce", "weight": 0.5}, {"name": "dice_ce", "dice_over": "sample", "start_after": 0.2}]
+    config = TrainingConfig.model_validate({"loss": two})
+    values = json.loads(config.model_dump_json())
+    assert values["loss"][1]["dice_over"] == "sample"
+    assert values["loss"][0]["weight"] == 0.5
+    assert TrainingConfig.model_validate(values) == config
+    assert config.loss_labels == ("dice_ce_1", "dice_ce_2")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("loss=[]", "at least 1 item"),
+        ("loss=[{name: dice}]", "loss: expected one of dice_ce"),
+        ("loss=[{name: dice_ce, wieght: 2}]", "loss dice_ce: unknown key 'wieght'; did you mean 'weight'?"),
+        ("loss.mip.weight=2", "expected one of dice_ce, or a place from 0, got 'mip' (none); name one"),
+        ("loss.dice_ce.weight=0", "expected a number greater than 0, got 0"),
+        ("loss.dice_ce.start_after=1", "expected a number less than 1, got 1"),
+    ],
+)
+def test_losses_that_there_are_not_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        ask(TrainingConfig(), model=None, dims=None, max_minutes=None, overrides=(assignment,))
+
+
+def test_a_term_is_changed_by_name_and_by_place() -> None:
+    def asked(*overrides: str) -> TrainingConfig:
+        return ask(TrainingConfig(), model=None, dims=None, max_minutes=None, overrides=overrides)
+
+    assert asked("loss.dice_ce.weight=0.25").loss[0].weight == 0.25
+    assert asked("loss.0.ce_weight=0.5").loss[0].options["ce_weight"] == 0.5
+    both = asked("loss=[{name: dice_ce}, {name: dice_ce, ramp: 0.1}]", "loss.1.ramp=0.4")
+    assert [term.ramp for term in both.loss] == [0.0, 0.4]
+    with pytest.raises(InputError, match="2 of that name"):
+        asked("loss=[{name: dice_ce}, {name: dice_ce}]", "loss.dice_ce.ramp=0.4")
 
 
 def test_a_killed_worker_is_told_with_what_to_do(training_cohort, monkeypatch) -> None:
@@ -386,3 +507,23 @@ def test_a_killed_worker_is_told_with_what_to_do(training_cohort, monkeypatch) -
         RuntimeError, match=r"worker \(pid 7\) is killed .* memory ran out; try again with fewer workers"
     ):
         list(batches(recipe_of(training_cohort), range(2), workers=1))
+
+
+def test_a_term_that_counts_at_few_steps_is_in_the_time_of_a_step() -> None:
+    # One of 4 steps takes 5 s in the middle (a hiccup of 90 s aside), the others 1 s: (5 + 3 * 1) / 4.
+    seconds = [5.0, 1.0, 1.0, 1.1, 90.0, 1.0, 1.0, 1.0, 5.0]
+    assert typical_step(seconds, every=4) == 2.0
+    assert typical_step(seconds[:1], every=4) == 5.0
+    assert typical_step([1.0, 90.0, 2.0], every=1) == 2.0
+
+
+def test_a_file_of_options_is_the_start_and_the_command_line_changes_it(training_cohort, tmp_path) -> None:
+    from equivox.pipelines.train import dry_run
+
+    path = tmp_path / "mine.yaml"
+    path.write_text("dims: 2d\nsteps: 7\nloss: [{name: dice_ce}, {name: mip, weight: 0.3}]\n")
+    found = dry_run(training_cohort, config=path, overrides=["loss.mip.weight=0.5", "seed=3"])["config"]
+    assert (found["steps"], found["seed"], [term["weight"] for term in found["loss"]]) == (7, 3, [1.0, 0.5])
+    path.write_text("lossss: dice_ce\n")
+    with pytest.raises(InputError, match=r"mine.yaml: unknown key 'lossss'; did you mean 'loss'"):
+        dry_run(training_cohort, config=path)

@@ -1,18 +1,15 @@
 """How many pieces, tunnels and cavities of two masks have no partner in the other one: the Betti matching error."""
 
-import functools
-import importlib.util
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Integer
 from scipy import ndimage
 
+from equivox.compiled_matching import compiled_matching
 from equivox.errors import InputError
 from equivox.metrics.masks.mask_pair import cropped_pair
 from equivox.metrics.masks.topology import BettiNumbers, betti_numbers, labelled
@@ -102,7 +99,7 @@ def betti_matching(
     """
     _check_block_side(block_side)
     first, second = (np.pad(mask, 1) for mask in cropped_pair(reference, prediction))
-    module = _compiled_module() if first.ndim == 3 else None
+    module = compiled_matching() if first.ndim == 3 else None
     pieces, count = labelled(first | second, "full")
     shared = np.intersect1d(pieces[first], pieces[second]).size
     enclosed = _shared_enclosures(first, second)
@@ -150,7 +147,7 @@ def published_betti_matching(
         (https://arxiv.org/abs/2407.04683).
     """
     _check_block_side(block_side)
-    module = _compiled_module()
+    module = compiled_matching()
     first, second = cropped_pair(reference, prediction)
     counts = np.zeros((3, 3), dtype=np.int64)
     cut = first.size > block_side**3
@@ -278,27 +275,3 @@ def _check_block_side(block_side: int) -> None:
     if block_side < 1:
         msg = f"block_side: expected a positive number of voxels, got {block_side}; give for example {_BLOCK_SIDE}"
         raise InputError(msg)
-
-
-@functools.cache
-def _compiled_module() -> Any:
-    """Load the compiled part of the package topolosses alone: the package itself imports torchvision.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    package = importlib.util.find_spec("topolosses")
-    folders = package.submodule_search_locations or [] if package is not None else []
-    inside = Path("losses", "betti_matching", "src")
-    for folder, suffix in itertools.product(folders, EXTENSION_SUFFIXES):
-        file = Path(folder) / inside / f"betti_matching{suffix}"
-        if file.is_file():
-            # Under the name that the package gives it, so that both share it where the package is imported too.
-            loader = ExtensionFileLoader("topolosses.losses.betti_matching.src.betti_matching", str(file))
-            spec = importlib.util.spec_from_loader(loader.name, loader)
-            if spec is not None:
-                module = importlib.util.module_from_spec(spec)
-                loader.exec_module(module)
-                return module
-    msg = "Betti matching: expected the compiled part of topolosses, got none; pip install 'equivox[topology]'"
-    raise InputError(msg)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from jaxtyping import Bool
 
 from equivox.errors import InputError
 from equivox.metrics.masks.mask_pair import cropped_pair
+from equivox.skeleton import skeleton
 
 
 @dataclass(frozen=True)
@@ -68,27 +68,3 @@ def cldice(reference: Bool[np.ndarray, "..."], prediction: Bool[np.ndarray, "...
     precision = float(first[skeleton(second)].mean())
     total = precision + sensitivity
     return CentrelineScores(2 * precision * sensitivity / total if total else 0.0, precision, sensitivity)
-
-
-def skeleton(mask: Bool[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    """Return the centreline of a mask of two or three axes: at least one voxel of each piece, none outside the mask.
-
-    An empty mask has an empty skeleton.
-
-    Example:
-        >>> int(skeleton(np.ones((2, 2, 2), dtype=bool)).sum())
-        1
-    """
-    if not mask.any():
-        return np.zeros_like(mask)
-    from skimage.morphology import skeletonize
-
-    # With a margin of background, the border of the array is thinned as any other part.
-    inner = (slice(1, -1),) * mask.ndim
-    thin: np.ndarray = np.ascontiguousarray(skeletonize(np.pad(mask, 1))[inner])
-    pieces, count = cc3d.connected_components(mask, connectivity=26 if mask.ndim == 3 else 8, return_N=True)
-    for piece in np.setdiff1d(np.arange(1, count + 1), pieces[thin]):
-        voxels = np.argwhere(pieces == piece)
-        squares = ((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1)
-        thin[tuple(voxels[squares.argmin()])] = True
-    return thin

@@ -1,5 +1,7 @@
 """From the scores of structures to one value a patient."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -27,9 +29,13 @@ def patient_values(rows: "pd.DataFrame", score: str) -> "pd.Series[float]":
         >>> patient_values(rows, "dice").round(6).to_dict()
         {'p': 0.7}
     """
-    cases = case_values(rows, score).reset_index()
-    values: pd.Series[float] = cases.groupby("patient_id", sort=True)[score].mean()
+    values: pd.Series[float] = patient_table(case_table(rows, [score]))[score].dropna()
     return values
+
+
+def patient_table(cases: "pd.DataFrame") -> "pd.DataFrame":
+    """Return `patient_values` of several scores at once from a `case_table`; NaN where a patient has no score."""
+    return cases.groupby(level="patient_id", sort=True).mean()
 
 
 def bounded_mean(values: Float[np.ndarray, " patients"]) -> float:
@@ -48,6 +54,13 @@ def bounded_mean(values: Float[np.ndarray, " patients"]) -> float:
 
 def case_values(rows: "pd.DataFrame", score: str) -> "pd.Series[float]":
     """Return one value a case, the mean over its classes, by patient and case; cases without any score are missing."""
-    defined = rows[np.isfinite(rows[score].astype(float))]
-    values: pd.Series[float] = defined.groupby(["patient_id", "case_id"], sort=True)[score].mean()
+    values: pd.Series[float] = case_table(rows, [score])[score].dropna()
     return values
+
+
+def case_table(rows: "pd.DataFrame", scores: Sequence[str]) -> "pd.DataFrame":
+    """Return `case_values` of several scores at once, one column a score; NaN where a case has no score."""
+    values = rows[[*scores]].to_numpy(dtype=np.float64)
+    finite = pd.DataFrame(np.where(np.isfinite(values), values, np.nan), columns=[*scores])
+    keys = [rows[name].reset_index(drop=True) for name in ("patient_id", "case_id")]
+    return finite.groupby(keys, sort=True).mean()

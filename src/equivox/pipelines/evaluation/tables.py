@@ -13,7 +13,7 @@ from equivox.metrics.fairness.groups import Grouping
 from equivox.metrics.fairness.verdict import varies, verdict
 from equivox.metrics.statistics.contrast_design import Blocks
 from equivox.metrics.statistics.detectable_gap import patients_needed
-from equivox.metrics.statistics.patient_means import case_values, patient_values
+from equivox.metrics.statistics.patient_means import case_table, patient_table, patient_values
 from equivox.metrics.statistics.permutation import Contrast, ContrastFamily, contrast_family
 from equivox.metrics.statistics.simulation import simulated_coverage, simulated_size
 from equivox.pipelines.columns import GROUP_PREFIX, patient_groups
@@ -165,43 +165,44 @@ def _flat_group(role: str, attribute: str, kind: str, group: Mapping[str, Any]) 
 def _metrics(
     rows: pd.DataFrame, units: Mapping[str, str], options: EvaluateOptions, strata: Mapping[Any, str | None] | None
 ) -> dict[str, Any]:
-    return {score: _metric(rows, score, units[score], options, strata) for score in options.scores}
+    cases = case_table(rows, options.scores)
+    patients = patient_table(cases)
+    empty = (rows["outcome"] == "both_empty").to_numpy()
+    all_empty = pd.Series(empty).groupby(rows["case_id"].to_numpy()).all()
+    # Whether all structures of a case are in neither mask, in the order of `cases`.
+    with_empty = len(set(rows["case_id"].to_numpy()[empty]))
+    none_there = all_empty.loc[cases.index.get_level_values("case_id")].to_numpy()
+    found = {}
+    for score in options.scores:
+        values, without = patients[score].dropna(), cases[score].isna().to_numpy()
+        of = None if strata is None else [strata.get(patient) for patient in values.index]
+        found[score] = {
+            "unit": units[score],
+            **_distribution(values.to_numpy(dtype=np.float64), score, options, of),
+            "patients": len(values),
+            "cases_used": int((~without).sum()),
+            "cases_both_empty": with_empty,
+            # A case without any value: all its structures are in neither mask, or one that is has no such score.
+            "cases_all_empty": int((without & none_there).sum()),
+            "cases_undefined": int((without & ~none_there).sum()),
+            **_structures(rows, score),
+            "structures_both_empty": int(empty.sum()),
+        }
+    return found
 
 
-def _metric(
-    rows: pd.DataFrame,
-    score: str,
-    unit: str,
-    options: EvaluateOptions,
-    strata: Mapping[Any, str | None] | None,
-) -> dict[str, Any]:
-    """Summarise one score over patients, with the counts of what is not in it and of what the policy penalised."""
-    patients = patient_values(rows, score)
-    values = patients.to_numpy(dtype=np.float64)
-    defined = rows[rows[score].notna()]
-    penalised = defined[defined["outcome"].isin(("missed", "false_positive", "no_prediction"))]
-    if METRICS[score].kind not in ("fraction", "distance"):
-        # The error of a missed structure is what it is; only that of a missing prediction is put in.
-        penalised = penalised[penalised["outcome"] == "no_prediction"]
-    empty = rows[rows["outcome"] == "both_empty"]
-    used = case_values(rows, score)
-    # A case without any value: all its structures are in neither mask, or one that is has no such score.
-    valueless = rows[~rows["case_id"].isin(used.index.get_level_values("case_id"))]
-    all_empty = valueless["outcome"].eq("both_empty").groupby(valueless["case_id"]).all()
+def _structures(rows: pd.DataFrame, score: str) -> dict[str, int]:
+    """Count the structures that a score has, and those whose value the policy put in."""
+    defined = rows[score].notna().to_numpy()
+    # The error of a missed structure is what it is; only that of a missing prediction is put in.
+    fixed = ["no_prediction"]
+    if METRICS[score].kind in ("fraction", "distance"):
+        fixed += ["missed", "false_positive"]
+    penalised = defined & rows["outcome"].isin(fixed).to_numpy()
     return {
-        "unit": unit,
-        **_distribution(
-            values, score, options, None if strata is None else [strata.get(patient) for patient in patients.index]
-        ),
-        "patients": len(values),
-        "cases_used": len(used),
-        "cases_both_empty": int(empty["case_id"].nunique()),
-        "cases_all_empty": int(all_empty.sum()),
-        "cases_undefined": len(all_empty) - int(all_empty.sum()),
-        "cases_penalised": int(penalised["case_id"].nunique()),
-        "structures_used": len(defined),
-        "structures_both_empty": len(empty),
-        "structures_penalised": len(penalised),
+        "cases_penalised": len(set(rows["case_id"].to_numpy()[penalised])),
+        "structures_used": int(defined.sum()),
+        "structures_penalised": int(penalised.sum()),
     }
 
 

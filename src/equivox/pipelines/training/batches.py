@@ -3,8 +3,8 @@
 import logging
 import os
 import signal
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,37 @@ class Batch:
         image: ``(batch, channels, *patch)``, float32.
         label: ``(batch, *patch)``, int64.
         case_index: Which training case each comes from.
+        skeleton: Class whose centreline's tube each voxel is in, ``(batch, *patch)``; None where no loss needs it.
+        projections: For each axis of the patch which classes lie anywhere along it in the whole case,
+            ``(batch, classes, *patch without the axis)``, bool; none where no loss needs them.
     """
 
     image: Tensor
     label: Tensor
     case_index: Tensor
+    skeleton: Tensor | None = None
+    projections: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(*(part.to(device, non_blocking=True) for part in (self.image, self.label, self.case_index)))
+        return self._changed(lambda part: part.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in memory that a graphics card reads directly."""
-        return Batch(*(part.pin_memory() for part in (self.image, self.label, self.case_index)))
+        return self._changed(lambda part: part.pin_memory())
+
+    def first(self, count: int) -> "Batch":
+        """Return some of the patches."""
+        return self._changed(lambda part: part[:count])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        changed: dict[str, Any] = {
+            name: change(part) if isinstance(part, Tensor) else tuple(map(change, part))
+            for name, part in parts.items()
+            if part is not None
+        }
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,11 @@ class PatchRecipe:
         foreground_share: Share of patches centred on foreground.
         augmentation: None changes nothing.
         mirror_axes: The network's axes that may be mirrored.
+        case_weights: How often each case is chosen; all alike where empty.
         indices: Which patches of a batch are this process's.
+        skeletons: Whether the patches come with the tubes round the centrelines.
+        projections: Whether they come with the projections of the whole case.
+        classes: Of the network, background included; of projections alone.
     """
 
     store: Path
@@ -69,7 +91,11 @@ class PatchRecipe:
     foreground_share: float
     augmentation: AugmentationOptions | None
     mirror_axes: tuple[int, ...] = ()
+    case_weights: tuple[float, ...] = ()
     indices: tuple[int, ...] = field(default=())
+    skeletons: bool = False
+    projections: bool = False
+    classes: int = 0
 
     def open(self) -> PatchSource:
         """Open the cases; only headers are read."""
@@ -82,7 +108,16 @@ class PatchRecipe:
             augment=self.augmentation is not None,
             augmentation=self.augmentation,
             mirror_axes=self.mirror_axes,
+            case_weights=self.case_weights,
+            tubes=[store.tubes(key, self.slice_axis) for key in self.keys] if self.skeletons else (),
+            projections=[store.projections(key) for key in self.keys] if self.projections else (),
+            classes=self.classes,
         )
+
+    @property
+    def slice_axis(self) -> int | None:
+        """The axis across which the network sees slices; None where it sees volumes."""
+        return self.network.slice_axis if self.network.dimensions == 2 else None
 
 
 class StepDataset(Dataset[Batch]):
@@ -101,10 +136,13 @@ class StepDataset(Dataset[Batch]):
         if self._source is None:
             self._source = self.recipe.open()
         patches = [self._source.patch(step, index) for index in self.recipe.indices]
+        skeletons = [patch.skeleton for patch in patches if patch.skeleton is not None]
         return Batch(
             torch.stack([patch.image for patch in patches]),
             torch.stack([patch.label for patch in patches]),
             torch.tensor([patch.case_index for patch in patches]),
+            torch.stack(skeletons) if skeletons else None,
+            tuple(torch.stack(planes) for planes in zip(*(patch.projections for patch in patches), strict=True)),
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from equivox.pipelines.run_folder import read_tensors, write_tensors
 from equivox.pipelines.training.learner import Learner
 
 _STATE, _NETWORK, _EMA, _OPTIMIZER = "state.json", "network.safetensors", "ema.safetensors", "optimizer.safetensors"
+_OBJECTIVE = "objective.safetensors"
 
 
 @dataclass
@@ -27,12 +28,14 @@ class Progress:
         losses: Of the steps since the last line of the log, so that a resumed run logs the same means.
         seconds: Time spent in training so far, over all sittings.
         validated: The step after which cases were last validated: a signal may come before or within a validation.
+        terms: Term of the loss -> its sum and the number of steps since the last line of the log.
     """
 
     steps_done: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     validated: int = 0
+    terms: dict[str, list[float]] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, learner: Learner, progress: Progress) -> None:
@@ -44,6 +47,9 @@ def save_checkpoint(folder: Path, learner: Learner, progress: Progress) -> None:
     with atomic_folder(target) as temporary:
         write_tensors(network_tensors(learner.network), temporary / _NETWORK)
         write_tensors(network_tensors(learner.ema.network), temporary / _EMA)
+        # Learned weights of terms, running errors of groups: resuming without them would be another run.
+        if of_the_objective := learner.objective.state_dict():
+            write_tensors(of_the_objective, temporary / _OBJECTIVE)
         tensors, scalars = _optimizer_state(learner)
         write_tensors(tensors, temporary / _OPTIMIZER)
         state = {"progress": progress.__dict__, "optimizer": scalars}
@@ -67,6 +73,8 @@ def load_checkpoint(folder: Path, learner: Learner) -> Progress | None:
         state = json.loads((newest / _STATE).read_text(encoding="utf-8"))
         _fill(learner.network, newest / _NETWORK)
         _fill(learner.ema.network, newest / _EMA)
+        if learner.objective.state_dict():
+            learner.objective.load_state_dict(read_tensors(newest / _OBJECTIVE))
         _set_optimizer_state(learner, read_tensors(newest / _OPTIMIZER), state["optimizer"])
         return _checked(Progress(**state["progress"]), learner.config.steps)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -93,7 +101,8 @@ def _fill(network: nn.Module, path: Path) -> None:
 
 
 def _names(learner: Learner) -> dict[Tensor, str]:
-    return {parameter: name for name, parameter in learner.network.named_parameters()}
+    own: dict[Tensor, str] = {parameter: name for name, parameter in learner.network.named_parameters()}
+    return own | {parameter: f"objective:{name}" for name, parameter in learner.objective.named_parameters()}
 
 
 def _optimizer_state(learner: Learner) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:

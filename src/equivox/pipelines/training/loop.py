@@ -152,6 +152,9 @@ class FoldLoop:
         config = self.task.config
         self.progress.steps_done = done
         self.progress.losses.append(result.loss)
+        for name, value in result.terms.items():
+            total, count = self.progress.terms.get(name, (0.0, 0))
+            self.progress.terms[name] = [total + value, count + 1]
         if done % max(1, self.steps // _LINES) == 0 or done == self.steps:
             self._write_line(done, result, show)
         self._validate_if_due(show)
@@ -169,6 +172,9 @@ class FoldLoop:
         wait = min(1.0, self._waited / elapsed)
         values = {
             "loss": self.last_loss,
+            "loss_terms": {name: total / steps for name, (total, steps) in self.progress.terms.items()},
+            "loss_weights": result.weights,
+            "group_loss": result.groups,
             "lr": result.lr,
             "gradient_norm": result.gradient_norm,
             "seconds_per_step": elapsed / count,
@@ -177,7 +183,7 @@ class FoldLoop:
         }
         self.log.write(done, values)
         show(loss=f"{self.last_loss:.3f}", wait=f"{wait:.0%}")
-        self.progress.losses, self._waited, self._since = [], 0.0, now
+        self.progress.losses, self.progress.terms, self._waited, self._since = [], {}, 0.0, now
         self._warn_if_late(done)
 
     def _warn_if_late(self, done: int) -> None:

@@ -18,6 +18,7 @@ from equivox.hashing import file_sha256
 from equivox.losses.catalog import loss_entry
 from equivox.models.catalog import model_entry
 from equivox.pipelines.run_folder import CARD, HASHED, MANIFEST, SPLIT, RunFolder
+from equivox.pipelines.training.rarity import RARITY, read_rarity
 from equivox.pipelines.training_config import TrainingConfig
 
 SCHEMA_VERSION = 1
@@ -124,7 +125,7 @@ def model_card(run: RunFolder, cohort: Cohort) -> str:
         "",
         f"* Network: {model_entry(config.model.name).summary}; {config.dims}, patch "
         f"{' x '.join(map(str, size.patch_size))}, features {', '.join(map(str, size.features))}.",
-        f"* Loss: {loss_entry(config.loss.name).summary}.",
+        f"* Loss: {_loss_text(config)}.",
         f"* Channels: {channels}.",
         f"* Classes: {', '.join(f'{name} ({index})' for name, index in run.plan.classes.items())}; 0 is background.",
         f"* Voxel sizes: {spacing}.",
@@ -138,9 +139,11 @@ def model_card(run: RunFolder, cohort: Cohort) -> str:
         "## How it was trained",
         "",
         f"{config.steps} steps of {config.batch_size} patches, {config.optimizer.name}, learning rate "
-        f"{config.optimizer.lr:g} ({config.schedule.name}), {config.precision}, seed {config.seed}. "
+        f"{config.optimizer.lr:g} ({config.schedule.name}), {config.precision}, seed {config.seed}"
+        f"{'' if config.sharpness.method == 'none' else f', sharpness: {config.sharpness.method}'}. "
         "The weights are the running mean (EMA) of the last step: nothing was selected.",
         "",
+        *_rarity_table(run),
         "| fold | training cases | validation cases | minutes | Dice at the end of the curve |",
         "|---|---|---|---|---|",
         *(_fold_row(fold, facts) for fold, facts in manifest["folds"].items()),
@@ -150,6 +153,51 @@ def model_card(run: RunFolder, cohort: Cohort) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _loss_text(config: TrainingConfig) -> str:
+    """Return the terms of the loss in words, with weights and schedules where they are not plain."""
+    words = []
+    for term in config.loss:
+        when = f", after {term.start_after:.0%} of the steps" if term.start_after else ""
+        factor = f"{term.weight:g} x " if term.weight != 1 or len(config.loss) > 1 else ""
+        words.append(f"{factor}{loss_entry(term.name).summary} (`{term.name}`{when})")
+    text = " + ".join(words)
+    if config.loss_weighting == "uncertainty":
+        text += ", each with a learned factor"
+    if config.teacher.run is not None:
+        text += f"; the teacher is the run `{Path(config.teacher.run).name}`"
+    return text
+
+
+def _rarity_table(run: RunFolder) -> list[str]:
+    """Say by what rare cases count more, and how much more in each fold."""
+    config = run.config.rarity
+    if config.by == "none":
+        return []
+    by = "how few others look like them (statistics of the image)"
+    if config.by == "attributes":
+        by = f"how few others share their {' and '.join(config.attributes)}"
+    elif config.run is not None:
+        by = f"how few others look like them (to the encoder of the run `{Path(config.run).name}`)"
+    use = "their patches are drawn more often" if config.use == "sampling" else "their loss is multiplied"
+    rows = []
+    for fold in run.manifest["folds"]:
+        folder = run.fold_folder(int(fold))
+        if (folder / RARITY).is_file():
+            weights = read_rarity(folder).weights
+            # Kish: so many cases of equal weight tell as much.
+            effective = weights.sum() ** 2 / (weights**2).sum()
+            rows.append(f"| {fold} | {weights.min():.2f} | {weights.max():.2f} | {effective:.1f} of {len(weights)} |")
+    return [
+        f"Rare cases count more, by {by}: {use} (gamma {config.gamma:g}, eta {config.eta:g}). The mean weight is 1; "
+        f"`fold_K/{RARITY}` has the weight of each case.",
+        "",
+        "| fold | smallest weight | largest weight | effective number of training cases |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _fold_row(fold: str, facts: Mapping[str, Any]) -> str:

@@ -127,10 +127,14 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     Example:
         >>> flat({"a": {"b": 1}, "c": 2})
         {'a.b': 1, 'c': 2}
+        >>> flat({"a": [{"b": 1}, {"b": 2}]})
+        {'a.0.b': 1, 'a.1.b': 2}
     """
     joined: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, list | tuple) and value and all(isinstance(entry, dict) for entry in value):
+            joined.update(flat({str(place): entry for place, entry in enumerate(value)}, f"{prefix}{key}."))
+        elif isinstance(value, dict) and value:
             joined.update(flat(value, f"{prefix}{key}."))
         else:
             joined[f"{prefix}{key}"] = value

@@ -1,7 +1,7 @@
 """Going on with a run: only with what it began with."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,9 @@ from equivox.atomic import require_writable
 from equivox.datasets.plan import load_plan
 from equivox.errors import InputError
 from equivox.pipelines.run_folder import CONFIG, HASHED, MANIFEST, PLAN, SPLIT, RunFolder
+from equivox.pipelines.training.features import features_hash
 from equivox.pipelines.training.resolve import drifted_keys, flat
+from equivox.pipelines.training.teacher import teacher_fold, teacher_hashes
 from equivox.pipelines.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -98,4 +100,25 @@ def refuse_other_data(run: RunFolder, used: Mapping[str, str]) -> None:
     if recorded != used:
         changed = sorted(case for case in recorded.keys() | used.keys() if recorded.get(case) != used.get(case))
         msg = f"{run.path}: cannot resume, as the data of case '{changed[0]}' changed; begin a new run with --out"
+        raise InputError(msg)
+
+
+def refuse_other_networks(run: RunFolder, config: TrainingConfig, folds: Sequence[int]) -> None:
+    """Refuse to go on with another teacher or other features than the run began with.
+
+    Args:
+        run: The run to go on with.
+        config: Of the run.
+        folds: Which folds are trained.
+
+    Raises:
+        InputError: If a file of theirs changed.
+    """
+    recorded, found = run.manifest.get("teacher") or {}, teacher_hashes(config.teacher)
+    numbers = {str(teacher_fold(config.teacher, fold)) for fold in folds} & recorded.keys()
+    changed = [f"fold {number} of teacher.run" for number in sorted(numbers) if recorded[number] != found.get(number)]
+    if config.features.given and run.manifest.get("features") not in (None, features_hash(config.features)):
+        changed.append("the network of 'features'")
+    if changed:
+        msg = f"{run.path}: cannot resume, as {changed[0]} changed; begin a new run with --out"
         raise InputError(msg)

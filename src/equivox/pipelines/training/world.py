@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -79,6 +80,10 @@ class World:
             return network
         on_card = next(network.parameters()).device.type == "cuda"
         return DistributedDataParallel(network, device_ids=[self.local_rank] if on_card else None)
+
+    def unaveraged(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """Keep the gradients of what `wrap` returned this process's own, for passes within the context."""
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
 
 def join_world(device: str) -> World:
