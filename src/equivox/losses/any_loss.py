@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
-from equivox.losses.focal_tversky import foreground
+from equivox.losses.logits import foreground
 from equivox.options import Options
 
 _SMOOTH = 1e-5

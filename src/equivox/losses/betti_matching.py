@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from equivox.compiled_matching import compiled_matching
 from equivox.losses.context import CaseContext
-from equivox.losses.focal_tversky import foreground
+from equivox.losses.logits import foreground
 from equivox.options import Options
 from equivox.parallel import lasting_pool
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from equivox.losses.agreement import divergence
 from equivox.losses.context import CaseContext
-from equivox.losses.voxel_mean import in_float
+from equivox.losses.logits import in_float
 from equivox.options import Options
 
 _ROUNDING = 1e-6

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
+from equivox.losses.logits import in_float
 from equivox.losses.soft_skeleton import soft_skeleton
 from equivox.options import Options
 from equivox.skeleton import skeleton
@@ -83,7 +84,7 @@ class CentrelineBoundaryDiceLoss(nn.Module):
         if logits.shape[1] < 2:
             msg = "centreline_boundary_dice: expected logits of 2 classes or more, background included, got one"
             raise ValueError(msg)
-        precise = logits if logits.dtype == torch.float64 else logits.float()
+        precise = in_float(logits)
         probability = torch.sigmoid(precise[:, 1:].amax(1) - precise[:, 0])
         spacing = context.spacing_mm or (1.0,) * (label.ndim - 1)
         sides = tuple(side / min(spacing) for side in spacing)

@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
-from equivox.losses.focal_tversky import foreground
+from equivox.losses.logits import foreground
 from equivox.losses.soft_skeleton import soft_skeleton
 from equivox.options import Options
 

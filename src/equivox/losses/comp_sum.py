@@ -6,7 +6,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
-from equivox.losses.voxel_mean import VoxelMean, in_float, voxel_mean
+from equivox.losses.logits import in_float
+from equivox.losses.voxel_mean import VoxelMean, voxel_mean
 from equivox.options import Options
 
 _NEAR = 1e-6

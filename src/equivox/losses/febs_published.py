@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equivox.losses.context import CaseContext
+from equivox.losses.logits import in_float
 from equivox.losses.shared_dice import shared_dice_loss
 from equivox.options import Options
 
@@ -71,7 +72,7 @@ class FebsPublishedLoss(nn.Module):
         if context.group is None:
             msg = "febs_published: expected the group of each sample, got none; name an attribute under 'fairness'"
             raise ValueError(msg)
-        precise = logits.float() if logits.dtype != torch.float64 else logits
+        precise = in_float(logits)
         entropy = functional.cross_entropy(precise, label.long(), reduction="none").flatten(1).mean(1)
         probability = precise.softmax(1).flatten(2)
         classes = torch.arange(logits.shape[1], device=label.device)

@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
+from equivox.losses.logits import foreground
 from equivox.options import Options
 
 _LEAST = 1e-7
@@ -58,22 +59,6 @@ class FocalTverskyLoss(nn.Module):
         del context
         probability, truth = foreground(logits, label)
         return focal_tversky(probability.flatten(2), truth.flatten(2), self.options).mean(1)
-
-
-def foreground(
-    logits: Float[Tensor, "batch classes *spatial"], label: Int[Tensor, " batch *spatial"]
-) -> tuple[Float[Tensor, "batch foreground *spatial"], Float[Tensor, "batch foreground *spatial"]]:
-    """Return the probability of each class but the background, and where it is; float32, float64 where the logits are.
-
-    Raises:
-        ValueError: If the logits have a single class.
-    """
-    if logits.shape[1] < 2:
-        msg = f"loss: expected logits of at least 2 classes, background included, got {logits.shape[1]}"
-        raise ValueError(msg)
-    precise = logits if logits.dtype == torch.float64 else logits.float()
-    classes = torch.arange(1, logits.shape[1], device=label.device).reshape(-1, *[1] * (label.ndim - 1))
-    return precise.softmax(1)[:, 1:], (label[:, None] == classes).to(precise.dtype)
 
 
 def focal_tversky(

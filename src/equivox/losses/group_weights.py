@@ -51,13 +51,12 @@ class GroupErrors(nn.Module):
         Raises:
             ValueError: If the context has no groups.
         """
-        if context.group is None:
-            msg = "groups: expected the group of each sample, got none; give `CaseContext.group`"
-            raise ValueError(msg)
-        known = context.group >= 0
+        group = _group_of(context)
+        known = group >= 0
+        own = losses.detach().float()[known]
         sums = torch.zeros(2, len(self.mean), device=losses.device)
-        sums[0].index_add_(0, context.group[known], losses.detach().float()[known])
-        sums[1].index_add_(0, context.group[known], torch.ones_like(losses.detach().float()[known]))
+        sums[0].index_add_(0, group[known], own)
+        sums[1].index_add_(0, group[known], torch.ones_like(own))
         total, count = context.sum_over_processes(sums)
         present = count > 0
         batch = total / count.clamp(min=1)
@@ -122,11 +121,7 @@ class GroupWeights(nn.Module):
             if self.method == "group_dro":
                 raised = self.q * torch.exp(self.step_size * torch.where(present, batch, 0.0))
                 self.q.copy_(raised / raised.sum())
-        weights = self.of_groups()
-        group = context.group
-        if group is None:
-            msg = "groups: expected the group of each sample, got none; give `CaseContext.group`"
-            raise ValueError(msg)
+        weights, group = self.of_groups(), _group_of(context)
         return torch.where(group >= 0, weights[group.clamp(min=0)], 1.0)
 
     def of_groups(self) -> Float[Tensor, " groups"]:
@@ -150,3 +145,10 @@ def group_shares(group: Int[Tensor, " cases"], groups: int) -> Float[Tensor, " g
     counts = torch.bincount(group[group >= 0], minlength=groups).float()
     shares: Tensor = counts / counts.sum().clamp(min=1)
     return shares
+
+
+def _group_of(context: CaseContext) -> Int[Tensor, " batch"]:
+    if context.group is None:
+        msg = "groups: expected the group of each sample, got none; give `CaseContext.group`"
+        raise ValueError(msg)
+    return context.group

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equivox.losses.context import CaseContext
-from equivox.losses.voxel_mean import VoxelMean, in_float, voxel_mean
+from equivox.losses.logits import in_float
+from equivox.losses.voxel_mean import VoxelMean, voxel_mean
 from equivox.options import Options
 
 _LEAST = 1e-3

@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from equivox.losses.voxel_mean import in_float
+from equivox.losses.logits import in_float
 
 _LEAST = 1e-12
 """Added under the root, which has no slope at 0."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equivox.losses.context import CaseContext
-from equivox.losses.focal_tversky import FocalTverskyOptions, focal_tversky, foreground
+from equivox.losses.focal_tversky import FocalTverskyOptions, focal_tversky
+from equivox.losses.logits import foreground
 
 
 class MipOptions(FocalTverskyOptions):

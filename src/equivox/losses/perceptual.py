@@ -10,7 +10,7 @@ from pydantic import field_validator
 from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
-from equivox.losses.focal_tversky import foreground
+from equivox.losses.logits import foreground
 from equivox.options import Options
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
-from equivox.losses.focal_tversky import foreground
+from equivox.losses.logits import foreground
 from equivox.losses.shared_dice import shared_dice_loss
 from equivox.options import Options
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from equivox.losses.context import CaseContext
 from equivox.losses.dice_ce import DiceCELoss, DiceCEOptions
-from equivox.losses.voxel_mean import in_float
+from equivox.losses.logits import in_float
 from equivox.options import Options
 
 _ALPHA = 0.5

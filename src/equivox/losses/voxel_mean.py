@@ -36,15 +36,3 @@ def voxel_mean(
     means = torch.where(present, sums / counts.clamp(min=1), 0.0)
     result: Tensor = means.sum(1) / present.sum(1)
     return result
-
-
-def in_float(logits: Float[Tensor, "batch classes *spatial"]) -> Tensor:
-    """Return logits in float32, or as they are where they are float64.
-
-    Raises:
-        ValueError: If they have a single class.
-    """
-    if logits.shape[1] < 2:
-        msg = f"loss: expected logits of at least 2 classes, background included, got {logits.shape[1]}"
-        raise ValueError(msg)
-    return logits if logits.dtype == torch.float64 else logits.float()

@@ -17,6 +17,7 @@ from equivox.errors import InputError
 from equivox.pipelines.preprocess import preprocess
 from equivox.pipelines.training.batches import Batch, PatchRecipe, batches
 from equivox.pipelines.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from equivox.pipelines.training.derived_labels import prepare_projections, prepare_tubes
 from equivox.pipelines.training.ema import Ema
 from equivox.pipelines.training.learner import Learner, build_optimizer
 from equivox.pipelines.training.logs import RunLog, read_log
@@ -24,7 +25,6 @@ from equivox.pipelines.training.objective import CaseFacts
 from equivox.pipelines.training.resolve import ask, drifted_keys, resolve_steps, updated
 from equivox.pipelines.training.schedule import learning_rate
 from equivox.pipelines.training.timing import Timings, fit_into, probe_precision, typical_step
-from equivox.pipelines.training.tubes import prepare_projections, prepare_tubes
 from equivox.pipelines.training.validation import ValidationCase, mean_dice, prepared_dice
 from equivox.pipelines.training.world import World, join_world
 from equivox.pipelines.training_config import LossTerm, TrainingConfig

@@ -103,7 +103,9 @@ class Objective(nn.Module):
         if torch.is_grad_enabled():
             self._features = output
 
-    def context(self, batch: Batch, step: int, progress: float, sum_over_processes: object) -> CaseContext:
+    def context(
+        self, batch: Batch, step: int, progress: float, sum_over_processes: Callable[[Tensor], Tensor]
+    ) -> CaseContext:
         """Return what the loss may know of a batch; the teacher is asked about its images where a term needs it."""
         groups, case_index = self.facts.groups, batch.case_index
         asked = any(
@@ -114,7 +116,7 @@ class Objective(nn.Module):
             case_index,
             step,
             progress,
-            sum_over_processes,  # type: ignore[arg-type]
+            sum_over_processes,
             group=None if groups is None else groups.of_case.to(case_index.device)[case_index],
             groups=0 if groups is None else len(groups.names),
             spacing_mm=self.facts.spacing_mm,

@@ -22,6 +22,7 @@ from equivox.pipelines.plan import plan_cohort, warn_of_test_cases
 from equivox.pipelines.preprocess import STORE_NAME, preprocess
 from equivox.pipelines.run_folder import MANIFEST, PLAN, SPLIT, RunFolder, network_plan
 from equivox.pipelines.training.batches import PatchRecipe
+from equivox.pipelines.training.derived_labels import prepare_projections, prepare_tubes
 from equivox.pipelines.training.features import load_features
 from equivox.pipelines.training.groups import TrainingGroups, training_groups
 from equivox.pipelines.training.learner import first_network
@@ -30,7 +31,6 @@ from equivox.pipelines.training.rarity import RARITY, CaseRarity, case_embedding
 from equivox.pipelines.training.resolve import ask, resolve_device, resolve_sizes
 from equivox.pipelines.training.resume import existing_run, refuse_drift, refuse_other_data, refuse_other_networks
 from equivox.pipelines.training.teacher import load_teacher, open_teacher, require_teacher_fold
-from equivox.pipelines.training.tubes import prepare_projections, prepare_tubes
 from equivox.pipelines.training.world import World, join_world
 from equivox.pipelines.training_config import TrainingConfig
 
