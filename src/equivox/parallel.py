@@ -8,7 +8,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -63,7 +63,8 @@ def map_cases(
                 outcomes[index] = _attempt(function, item)
                 progress.advance(task)
         else:
-            with _executor(min(workers, len(items)), threads=threads) as pool:
+            count = min(workers, len(items))
+            with ThreadPoolExecutor(count) if threads else _processes(count, _start_worker) as pool:
                 futures = {pool.submit(_attempt, function, item): index for index, item in enumerate(items)}
                 try:
                     for future in as_completed(futures):
@@ -85,23 +86,28 @@ def lasting_pool(workers: int) -> ProcessPoolExecutor:
 
     Ctrl-C and a scheduler's signals are left to this process: it may need them to finish what it is at.
     """
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_lasting_worker, initargs=(workers,))
+    return _processes(workers, _start_lasting_worker)
 
 
-def _start_lasting_worker(workers: int) -> None:
+def leave_signals_to_parent() -> None:
+    """Let the process that this one works for decide what Ctrl-C and a scheduler's signals to the whole group mean.
+
+    A SIGTERM of its own, by which the parent ends it, still ends this process.
+    """
     if hasattr(os, "setsid"):
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _start_lasting_worker(workers: int) -> None:
+    leave_signals_to_parent()
     _start_worker(workers)
 
 
-def _executor(workers: int, *, threads: bool) -> Executor:
-    if threads:
-        return ThreadPoolExecutor(workers)
+def _processes(workers: int, start: Callable[[int], None]) -> ProcessPoolExecutor:
     # spawn: a forked child of a process that has run torch or ITK threads can hang.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(workers,))
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=start, initargs=(workers,))
 
 
 def _start_worker(workers: int) -> None:

@@ -1,8 +1,6 @@
 """Batches of patches in the order of the steps, made here or in worker processes."""
 
 import logging
-import os
-import signal
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from equivox.datasets.plan import NetworkPlan
 from equivox.datasets.store import Store
 from equivox.datasets.transforms import AugmentationOptions
 from equivox.errors import InputError
+from equivox.parallel import leave_signals_to_parent
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +198,5 @@ def batches(
 def _begin_worker(worker: int) -> None:
     del worker
     torch.set_num_threads(1)
-    # Ctrl-C and a scheduler's signals go to the whole group of processes. The parent saves its state first and needs
-    # the workers until then, so they leave the group. They still heed a SIGTERM of their own, by which the parent ends
-    # them.
-    if hasattr(os, "setsid"):
-        os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent saves its state first and needs its workers until then.
+    leave_signals_to_parent()
