@@ -19,7 +19,7 @@ from equivox.hashing import file_sha256
 from equivox.pipelines.run_folder import RunFolder, read_tensors
 from equivox.pipelines.train import dry_run
 from equivox.pipelines.train import train as train_with_workers
-from equivox.pipelines.training import tubes
+from equivox.pipelines.training import derived_labels
 from equivox.pipelines.training.learner import Learner
 from equivox.pipelines.training.lock import locked
 from equivox.pipelines.training.logs import read_log
@@ -323,7 +323,7 @@ def test_tubes_round_centrelines_are_made_once_and_reach_the_loss(training_cohor
     # Two training and three validation cases, each with an entry of its own for its tubes.
     entries = [path for path in (training_cohort / "store").iterdir() if (path / "tubes.b2nd").is_file()]
     assert len(entries) == 5
-    monkeypatch.setattr(tubes, "map_cases", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(derived_labels, "map_cases", lambda *_, **__: pytest.fail("made again"))
     train(training_cohort, tmp_path / "again", dims="3d", overrides=(*overrides, "steps=1"))
 
 
@@ -335,7 +335,7 @@ def test_projections_are_made_once_and_reach_the_loss(training_cohort, tmp_path,
     assert lines
     assert all(0 < line["mip"] < 1 for line in lines)
     assert len([path for path in (training_cohort / "store").iterdir() if (path / "projection_2.b2nd").is_file()]) == 5
-    monkeypatch.setattr(tubes, "map_cases", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(derived_labels, "map_cases", lambda *_, **__: pytest.fail("made again"))
     train(training_cohort, tmp_path / "again", dims="3d", overrides=(*overrides, "steps=1"))
 
 
